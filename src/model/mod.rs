@@ -12,6 +12,8 @@
 
 pub mod ioapic;
 pub mod lapic;
+pub mod line;
 pub mod message;
+pub mod nospec;
 pub mod pic;
 pub mod sync;
