@@ -425,9 +425,9 @@ impl IoApic {
         };
         data.fill(0);
         let bytes = u64::from(value).to_le_bytes();
-        match data.len() {
-            length @ (1 | 2 | 4 | 8) => data.copy_from_slice(&bytes[..length]),
-            _ => {}
+        let length = data.len();
+        if matches!(length, 1 | 2 | 4 | 8) {
+            data.copy_from_slice(&bytes[..length]);
         }
         true
     }
