@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod destination;
 pub mod ioapic;
 pub mod lapic;
 pub mod line;

@@ -18,3 +18,107 @@ pub use core::sync::atomic::{
 pub use loom::sync::atomic::{
     fence, AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering,
 };
+
+/// A word of which there is an atomic.
+pub trait Word: Copy {
+    /// The atomic of that word.
+    type Atomic;
+    /// Wraps the word.
+    fn atomic(self) -> Self::Atomic;
+    /// Relaxed load.
+    fn load(atomic: &Self::Atomic) -> Self;
+    /// Relaxed store.
+    fn store(self, atomic: &Self::Atomic);
+}
+
+macro_rules! word {
+    ($($word:ty => $atomic:ty),*) => {$(
+        impl Word for $word {
+            type Atomic = $atomic;
+            #[inline(always)]
+            fn atomic(self) -> $atomic {
+                <$atomic>::new(self)
+            }
+            #[inline(always)]
+            fn load(atomic: &$atomic) -> Self {
+                atomic.load(Ordering::Relaxed)
+            }
+            #[inline(always)]
+            fn store(self, atomic: &$atomic) {
+                atomic.store(self, Ordering::Relaxed)
+            }
+        }
+    )*};
+}
+
+word!(bool => AtomicBool, u32 => AtomicU32, i64 => AtomicI64, u64 => AtomicU64);
+
+/// A word that one thread at a time owns, behind `&self`.
+///
+/// A chip is reached through shared references, since senders and timers touch
+/// parts of it while its vCPU runs. What they do not touch is `Owned`: the
+/// vCPU's thread, or whoever keeps that from running, reads and writes it. In
+/// the machine code it is an ordinary load and store.
+pub struct Owned<T: Word>(T::Atomic);
+
+impl<T: Word> Owned<T> {
+    /// Wraps a value.
+    pub fn new(value: T) -> Self {
+        Self(value.atomic())
+    }
+
+    /// Reads the value.
+    #[inline(always)]
+    pub fn get(&self) -> T {
+        T::load(&self.0)
+    }
+
+    /// Replaces the value.
+    #[inline(always)]
+    pub fn set(&self, value: T) {
+        value.store(&self.0)
+    }
+}
+
+impl<T: Word + Default> Default for Owned<T> {
+    fn default() -> Self {
+        Self::new(T::default())
+    }
+}
+
+/// A word that several threads or a timer's callback read and write, where
+/// each access stands by itself and orders nothing else.
+pub struct Relaxed<T: Word>(T::Atomic);
+
+impl<T: Word> Relaxed<T> {
+    /// Wraps a value.
+    pub fn new(value: T) -> Self {
+        Self(value.atomic())
+    }
+
+    /// Relaxed load.
+    #[inline(always)]
+    pub fn load(&self) -> T {
+        T::load(&self.0)
+    }
+
+    /// Relaxed store.
+    #[inline(always)]
+    pub fn store(&self, value: T) {
+        value.store(&self.0)
+    }
+}
+
+impl<T: Word + Default> Default for Relaxed<T> {
+    fn default() -> Self {
+        Self::new(T::default())
+    }
+}
+
+impl Relaxed<u32> {
+    /// Adds one, wrapping, in one locked operation.
+    #[inline(always)]
+    pub fn increment(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}

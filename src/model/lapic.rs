@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The local APIC.
+//!
+//! A [`LocalApic`] is a view of three things: the register page, which the
+//! hardware may be writing ([`page`]); the model's own state ([`Own`]); and the
+//! surroundings ([`host`]). It is made where it is needed and costs nothing.
+//!
+//! # Who touches what
+//!
+//! The vCPU's thread owns an APIC: it runs the guest's accesses, the entry and
+//! exit code and the ioctls, one at a time. Three others reach in meanwhile:
+//!
+//! - *Senders*, in any context, call [`LocalApic::accept`] (and
+//!   [`LocalApic::local_deliver`]): TMR and IRR bits by locked operations, the
+//!   `irr_pending` hint after the IRR bit, then a request, then a kick. They
+//!   take no lock.
+//! - *The hrtimer's callback*, in hardirq context, calls
+//!   [`LocalApic::timer_expired`]: the fields of [`timer::Timer`] are relaxed
+//!   atomics, and the vCPU's thread cancels the timer before it changes them
+//!   where it matters.
+//! - *The hardware*, with APICv or AVIC active: IRR, ISR, TPR and PPR in the
+//!   page, while the guest runs.
+//!
+//! The behaviour is that of KVM's own local APIC, bit by bit, in what the guest
+//! can see and in what the ioctls save. Sources: Intel SDM volume 3, "Advanced
+//! Programmable Interrupt Controller (APIC)"; AMD APM volume 2, "Advanced
+//! Programmable Interrupt Controller"; Linux,
+//! Documentation/virt/kvm/api.rst.
+
+pub mod accept;
+pub mod access;
+pub mod base;
+pub mod eoi;
+pub mod host;
+pub mod icr;
+pub mod lvt;
+pub mod page;
+pub mod priority;
+pub mod register;
+pub mod state;
+pub mod timer;
+pub mod vapic;
+
+#[cfg(test)]
+mod fake;
+
+use super::destination::Identity;
+use super::sync::{Ordering, Owned};
+pub use base::Mode;
+pub use host::{HighestIrr, Host, Shared, SuppressEoiBroadcast};
+pub use page::{RegisterPage, SavedRegisters, Vectors};
+pub use register::Offset;
+pub use timer::Timer;
+
+/// The access is an error: #GP where there is a fault to raise, otherwise
+/// `-EINVAL`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Invalid;
+
+/// The state of a local APIC that nothing outside the model knows.
+///
+/// All zeros is a valid state, the one before the first reset; an object from
+/// zeroed memory will do.
+#[derive(Default)]
+#[repr(C)]
+pub struct Own {
+    /// The timer, which its callback touches too.
+    pub timer: Timer,
+    /// Number of vectors in service; always 1 while APICv is active, since the
+    /// CPU changes ISR then.
+    in_service: Owned<u32>,
+    /// Highest vector in service; [`UNKNOWN`] if ISR must be searched.
+    highest_in_service: Owned<u32>,
+    /// Was LVT0 an unmasked NMI at its last write?
+    lint0_nmi: Owned<bool>,
+}
+
+/// No vector is known to be the highest in service.
+const UNKNOWN: u32 = u32::MAX;
+
+/// A local APIC.
+pub struct LocalApic<'a, H: Host> {
+    regs: &'a RegisterPage,
+    own: &'a Own,
+    host: &'a H,
+}
+
+impl<H: Host> Clone for LocalApic<'_, H> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<H: Host> Copy for LocalApic<'_, H> {}
+
+impl<'a, H: Host> LocalApic<'a, H> {
+    /// The APIC with these registers, in these surroundings.
+    #[inline(always)]
+    pub fn new(regs: &'a RegisterPage, own: &'a Own, host: &'a H) -> Self {
+        Self { regs, own, host }
+    }
+
+    /// The register page.
+    #[inline(always)]
+    pub fn regs(&self) -> &'a RegisterPage {
+        self.regs
+    }
+
+    /// The surroundings.
+    #[inline(always)]
+    pub fn host(&self) -> &'a H {
+        self.host
+    }
+
+    /// Disabled, xAPIC or x2APIC. Any context.
+    #[inline]
+    pub fn mode(&self) -> Mode {
+        Mode::of(self.host.apic_base().load(Ordering::Relaxed))
+    }
+
+    /// Is the global enable bit set?
+    #[inline(always)]
+    pub fn is_hardware_enabled(&self) -> bool {
+        self.host.apic_base().load(Ordering::Relaxed) & base::ENABLE != 0
+    }
+
+    /// Is the software enable bit set?
+    #[inline(always)]
+    pub fn is_software_enabled(&self) -> bool {
+        self.host.software_enabled().load(Ordering::Relaxed)
+    }
+
+    /// Is it in x2APIC mode?
+    #[inline(always)]
+    pub fn is_x2apic(&self) -> bool {
+        self.host.apic_base().load(Ordering::Relaxed) & base::X2APIC != 0
+    }
+
+    /// Does the hardware deliver this vCPU's interrupts?
+    #[inline(always)]
+    fn is_apicv_active(&self) -> bool {
+        self.host.apicv_active().load(Ordering::Relaxed)
+    }
+
+    /// How this APIC is addressed. Any context; if its registers are being
+    /// changed, the map is dirty and will be built again.
+    pub fn identity(&self) -> Identity {
+        Identity {
+            x2apic_id: self.host.vcpu_id(),
+            xapic_id: (self.regs.read(Offset::ID) >> 24) as u8,
+            is_x2apic: self.is_x2apic(),
+            is_software_enabled: self.is_software_enabled(),
+            ldr: self.regs.read(Offset::LDR),
+            dfr: self.regs.read(Offset::DFR),
+        }
+    }
+}

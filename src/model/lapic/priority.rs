@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Which interrupt is delivered next: IRR, ISR, and the task and processor
+//! priorities.
+//!
+//! Source: Intel SDM volume 3, "Handling Interrupts" to "Task and Processor
+//! Priorities".
+
+use super::super::sync::Ordering;
+use super::{HighestIrr, Host, LocalApic, Offset, Vectors, UNKNOWN};
+
+/// The priority class of a vector or of a priority register: bits 7:4.
+const CLASS: u32 = 0xf0;
+
+impl<H: Host> LocalApic<'_, H> {
+    /// The highest vector in IRR, unless there is no need to look.
+    #[inline]
+    pub fn highest_irr(&self) -> Option<u8> {
+        if !self.host.irr_pending().load(Ordering::Relaxed) {
+            return None;
+        }
+        self.regs.highest(Vectors::Irr)
+    }
+
+    /// Takes a vector out of IRR.
+    ///
+    /// The hint is cleared *before* the scan: a sender sets the bit first and
+    /// the hint second, so either the scan sees the bit, or the sender's hint
+    /// comes after ours. The locked operation in between keeps the order.
+    #[inline]
+    fn clear_irr(&self, vector: u8) {
+        if self.is_apicv_active() {
+            self.regs.clear(Vectors::Irr, vector);
+            return;
+        }
+        self.host.irr_pending().store(false, Ordering::Relaxed);
+        self.regs.clear(Vectors::Irr, vector);
+        if self.regs.highest(Vectors::Irr).is_some() {
+            self.host.irr_pending().store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// The highest vector in service.
+    #[inline]
+    pub fn highest_in_service(&self) -> Option<u8> {
+        if self.own.in_service.get() == 0 {
+            return None;
+        }
+        match self.own.highest_in_service.get() {
+            UNKNOWN => self.regs.highest(Vectors::Isr),
+            vector => Some(vector as u8),
+        }
+    }
+
+    /// The same without a look into ISR: none if it is not known.
+    #[inline]
+    pub(super) fn cached_in_service(&self) -> Option<u8> {
+        match self.own.highest_in_service.get() {
+            UNKNOWN => None,
+            vector => Some(vector as u8),
+        }
+    }
+
+    #[inline]
+    fn set_isr(&self, vector: u8) {
+        if !self.regs.set_in_service(vector) {
+            return;
+        }
+        if self.is_apicv_active() {
+            // Nothing is remembered, for the CPU changes ISR; it is told.
+            self.host.hwapic_isr_update(Some(vector));
+        } else {
+            // Only the highest vector is ever taken, so it is the highest here.
+            self.own.in_service.set(self.own.in_service.get() + 1);
+            self.own.highest_in_service.set(u32::from(vector));
+        }
+    }
+
+    #[inline]
+    pub(super) fn clear_isr(&self, vector: u8) {
+        if !self.regs.clear_in_service(vector) {
+            return;
+        }
+        if self.is_apicv_active() {
+            // Reached by way of Hyper-V's EOI MSR.
+            self.host.hwapic_isr_update(self.highest_in_service());
+        } else {
+            let count = self.own.in_service.get();
+            self.own.in_service.set(count.saturating_sub(1));
+            self.own.highest_in_service.set(UNKNOWN);
+        }
+    }
+
+    /// Finds out anew what is in service: APICv was switched on or off, or the
+    /// registers were replaced. The vCPU's thread.
+    pub fn update_apicv(&self) {
+        // While APICv is on, others set bits in IRR at any time; and when it
+        // has just been switched off, not all of them know it yet.
+        self.host.irr_pending().store(true, Ordering::Relaxed);
+
+        self.own.highest_in_service.set(UNKNOWN);
+        if self.is_apicv_active() {
+            // The CPU's copy of the highest vector must fit ISR, or the next
+            // EOI that it does by itself clears another bit.
+            self.own.in_service.set(1);
+            self.host.hwapic_isr_update(self.highest_in_service());
+        } else {
+            self.own.in_service.set(self.regs.count(Vectors::Isr));
+        }
+    }
+
+    /// The vector to deliver at that processor priority. May not sleep.
+    #[inline]
+    fn deliverable(&self, ppr: u32) -> Option<u8> {
+        let highest = match self.host.sync_pir_to_irr() {
+            HighestIrr::Synced(highest) => highest,
+            HighestIrr::NotPosted => self.highest_irr(),
+        };
+        highest.filter(|&vector| u32::from(vector) & CLASS > ppr)
+    }
+
+    /// Computes PPR from TPR and ISR, and stores it. Says what it is, and
+    /// whether it is lower than before.
+    #[inline]
+    fn compute_ppr(&self) -> (u32, bool) {
+        let old = self.regs.read(Offset::PPR);
+        let tpr = self.regs.read(Offset::TPR);
+        let in_service = self.highest_in_service().map_or(0, u32::from);
+
+        let ppr = if tpr & CLASS >= in_service & CLASS {
+            tpr & 0xff
+        } else {
+            in_service & CLASS
+        };
+        if ppr != old {
+            self.regs.write(Offset::PPR, ppr);
+        }
+        (ppr, ppr < old)
+    }
+
+    /// Computes PPR, and asks for an injection if more can be delivered than
+    /// before. The vCPU's thread; may not sleep.
+    #[inline]
+    pub fn update_ppr(&self) {
+        let (ppr, lowered) = self.compute_ppr();
+        if lowered && self.deliverable(ppr).is_some() {
+            self.host.request_event();
+        } else {
+            self.update_cr8_intercept();
+        }
+    }
+
+    /// Tells the vendor code from which TPR on it must look.
+    fn update_cr8_intercept(&self) {
+        if self.is_apicv_active() {
+            return;
+        }
+        let pending = if self.host.vapic_address().load(Ordering::Relaxed) == 0 {
+            self.highest_irr()
+        } else {
+            None
+        };
+        let tpr = (self.regs.read(Offset::TPR) & CLASS) >> 4;
+        self.host
+            .update_cr8_intercept(tpr as u8, pending.map(|vector| vector >> 4));
+    }
+
+    /// Writes TPR, all of it (CR8 is its bits 7:4). The vCPU's thread, may not
+    /// sleep; interrupts may be off.
+    #[inline]
+    pub fn set_tpr(&self, tpr: u8) {
+        self.regs.write(Offset::TPR, u32::from(tpr));
+        self.update_ppr();
+    }
+
+    /// The vector that can be delivered now. The vCPU's thread, may not sleep:
+    /// it is called while the vCPU prepares to block.
+    #[inline]
+    pub fn has_interrupt(&self) -> Option<u8> {
+        if !self.is_hardware_enabled() || self.host.protected().load(Ordering::Relaxed) {
+            return None;
+        }
+        let (ppr, _) = self.compute_ppr();
+        self.deliverable(ppr)
+    }
+
+    /// The CPU has taken `vector`, which [`Self::has_interrupt`] returned: it
+    /// moves from IRR to ISR. The vCPU's thread.
+    ///
+    /// Also called while APICv is active, by nested virtualization that
+    /// acknowledges interrupts on exit.
+    #[inline]
+    pub fn ack_interrupt(&self, vector: u8) {
+        self.clear_irr(vector);
+        if self.host.synic_auto_eoi(vector) {
+            // It is not in service, and another one may be deliverable.
+            self.update_ppr();
+        } else {
+            self.set_isr(vector);
+            // PPR rises: nothing more can be delivered, except what a sender
+            // has added meanwhile, and that made its own request.
+            self.compute_ppr();
+        }
+    }
+}
