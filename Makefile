@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-2.0
+# What a person types. The module itself is described in Kbuild, which the
+# kernel's make prefers to this file.
+
+SHELL := /bin/bash
+DEBUG ?= 0
+VARIANT := $(if $(filter-out 0 n no,$(DEBUG)),debug,normal)
+
+.PHONY: help setup kernel module run test host-test vm-shell check clean
+
+help:
+	@echo 'make run       boot an SMP Linux guest of an unmodified QEMU on ferric, and check it'
+	@echo 'make test      all tests; DEBUG=1 runs them on the debug kernel'
+	@echo 'make setup     install what is needed (done by the others as well)'
+	@echo 'make kernel    build the custom kernel; prints its directory'
+	@echo 'make module    build ferric.ko; prints its path'
+	@echo 'make host-test the tests of the model, on this machine'
+	@echo 'make vm-shell  a shell in the machine with ferric loaded'
+	@echo 'make check     formatting and linters'
+	@echo 'make clean     remove what was built (the cache outside the checkout; downloads stay)'
+	@echo 'Variables: ACCEL=kvm (nested virtualization of the host instead of emulation),'
+	@echo '  DEBUG=1, LINUX_SRC=, KDIR=, RUST_LIB_SRC=, FERRIC_CACHE=; see README.md.'
+
+setup:
+	@scripts/setup
+
+kernel: setup
+	@scripts/kernel --variant $(VARIANT)
+
+module: setup
+	@scripts/module --kernel $(VARIANT)
+
+run: setup
+	@scripts/guest-run
+
+test: setup
+	@scripts/test --kernel $(VARIANT)
+
+host-test:
+	@cargo test --locked
+
+vm-shell: setup
+	@scripts/vm --kernel $(VARIANT) --shell
+
+check: setup
+	@scripts/check
+
+clean:
+	@scripts/clean
