@@ -1,0 +1,558 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The PIC pair and the I/O APIC of a VM: their place on KVM's I/O buses, in
+//! its interrupt routing, and in its ioctls.
+
+use super::bindings;
+use super::stats::Event;
+use super::vcpu::Vcpu;
+use super::vm::Vm;
+use crate::model::ioapic::{self, Eoi, EoiSource, IoApic, Rescan, RtcStatus};
+use crate::model::message::Message;
+use crate::model::pic::{self, Pic, Port, Step};
+use crate::model::sync::{AtomicBool, Ordering};
+use core::cell::UnsafeCell;
+use core::ops::ControlFlow;
+use core::ptr::NonNull;
+use kernel::error::to_result;
+use kernel::ffi::c_int;
+use kernel::prelude::*;
+use kernel::sync::{new_spinlock, SpinLock};
+use kernel::types::Opaque;
+
+/// Which chip a pin belongs to, in KVM's routing and its ioctls.
+fn chip_of_pic_pin(pin: u8) -> u32 {
+    if pin < 8 {
+        bindings::KVM_IRQCHIP_PIC_MASTER
+    } else {
+        bindings::KVM_IRQCHIP_PIC_SLAVE
+    }
+}
+
+/// The chips of a VM whose whole irqchip is in the kernel.
+///
+/// # Invariants
+///
+/// - `kvm` is the VM that this belongs to, and outlives it.
+/// - The first `registered` devices in `io` are on KVM's I/O buses.
+#[pin_data(PinnedDrop)]
+pub(super) struct Chips {
+    kvm: NonNull<bindings::kvm>,
+    #[pin]
+    pic: SpinLock<Pic>,
+    /// Level of the PIC's INTR output, for readers without the lock.
+    pic_output: AtomicBool,
+    #[pin]
+    ioapic: SpinLock<IoApic>,
+    #[pin]
+    delayed_injection: Opaque<bindings::ferric_delayed_work>,
+    io: [UnsafeCell<bindings::ferric_io_device>; DEVICES],
+    registered: usize,
+}
+
+const DEVICES: usize = bindings::ferric_io_kind_FERRIC_IO_COUNT as usize;
+
+// SAFETY: The locks guard the chips; `io` is changed only before the chips are
+// shared and when they are dropped; KVM's functions that are called with `kvm`
+// may be called from any thread.
+unsafe impl Send for Chips {}
+// SAFETY: As above.
+unsafe impl Sync for Chips {}
+
+impl Chips {
+    /// Makes the chips in their reset state and puts them on the VM's buses.
+    /// May sleep; takes `kvm->slots_lock`.
+    ///
+    /// # Safety
+    ///
+    /// `kvm` must outlive the chips, and no vCPU may run before
+    /// [`Vm`] has been attached to it.
+    pub(super) unsafe fn new(kvm: NonNull<bindings::kvm>) -> Result<Pin<KBox<Self>>> {
+        let mut chips = KBox::pin_init(
+            pin_init!(Self {
+                kvm,
+                pic <- new_spinlock!(Pic::new(), "ferric::pic"),
+                pic_output: AtomicBool::new(false),
+                ioapic <- new_spinlock!(reset_ioapic(), "ferric::ioapic"),
+                delayed_injection: Opaque::zeroed(),
+                io: [const { UnsafeCell::new(empty_io_device()) }; DEVICES],
+                registered: 0,
+            }),
+            GFP_KERNEL_ACCOUNT,
+        )?;
+        let this = core::ptr::from_ref(&*chips).cast_mut().cast();
+        // SAFETY: The work is pinned in `chips`, and cancelled before these go.
+        unsafe { bindings::ferric_delayed_work_init(chips.delayed_injection.get(), this) };
+
+        for kind in 0..DEVICES {
+            let io = chips.io[kind].get();
+            // SAFETY: Nobody else has a pointer to the device yet.
+            unsafe {
+                (*io).vm = this;
+                (*io).kind = kind as u32;
+            }
+            // SAFETY: The device is pinned in `chips` and unregistered before
+            // these go.
+            to_result(unsafe { bindings::ferric_io_register(kvm.as_ptr(), io) })?;
+            // SAFETY: The field is not structurally pinned.
+            unsafe { chips.as_mut().get_unchecked_mut() }.registered = kind + 1;
+        }
+        Ok(chips)
+    }
+
+    /// The chips that a device on the bus belongs to.
+    ///
+    /// # Safety
+    ///
+    /// `this` must be what [`Self::new`] gave to the shim, and the VM alive.
+    unsafe fn from_raw<'a>(this: *mut kernel::ffi::c_void) -> &'a Self {
+        // SAFETY: By this function's requirements.
+        unsafe { &*this.cast::<Self>() }
+    }
+
+    fn vm(&self) -> &Vm {
+        // SAFETY: By the type invariants and by `new`, the VM has ferric's
+        // object attached whenever a chip is used.
+        unsafe { Vm::of_kvm(self.kvm.as_ptr()) }
+    }
+
+    fn kvm(&self) -> *mut bindings::kvm {
+        self.kvm.as_ptr()
+    }
+
+    /// Stops the delayed injection, for good if no vCPU runs any more. Sleeps.
+    pub(super) fn quiesce(&self) {
+        // SAFETY: `new` has initialised the work.
+        unsafe { bindings::ferric_delayed_work_cancel(self.delayed_injection.get()) };
+    }
+
+    // The PIC.
+
+    /// Runs `f` on the PIC, publishes its output, and wakes whom it concerns.
+    fn with_pic<R>(&self, f: impl FnOnce(&mut Pic, &mut PicHost<'_>) -> R) -> R {
+        let (result, wakeup) = {
+            let mut pic = self.pic.lock();
+            let result = f(&mut pic, &mut PicHost(self));
+            // Only a change is written: every vCPU reads this at each entry.
+            if self.pic_output.load(Ordering::Relaxed) != pic.output() {
+                self.pic_output.store(pic.output(), Ordering::Relaxed);
+            }
+            (result, pic.take_wakeup())
+        };
+        if wakeup {
+            if let Some(vcpu) = self.vm().vcpus().find(|vcpu| vcpu.accepts_pic()) {
+                vcpu.request_event_and_kick();
+            }
+        }
+        result
+    }
+
+    /// Finishes an access to the PIC, with the notifications that it is due.
+    fn finish(&self, mut step: Step) -> u8 {
+        loop {
+            match step {
+                Step::Done(value) => return value,
+                Step::Acknowledge { pin, then } => {
+                    // SAFETY: `kvm` is alive; KVM's notifiers are called
+                    // without our locks, and take `irq_srcu` themselves.
+                    unsafe {
+                        bindings::ferric_notify_acked(self.kvm(), chip_of_pic_pin(pin), pin.into());
+                    }
+                    step = self.with_pic(|pic, _| pic.resume(then));
+                }
+            }
+        }
+    }
+
+    /// Drives a pin of the PIC; result as for `KVM_IRQ_LINE_STATUS`.
+    pub(super) fn set_pic_line(&self, pin: u32, source: u32, level: bool) -> i32 {
+        self.with_pic(|pic, host| pic.set_line(pin, source, level, host))
+    }
+
+    /// Is the PIC's INTR output high? Any context.
+    #[inline]
+    pub(super) fn pic_output(&self) -> bool {
+        self.pic_output.load(Ordering::Relaxed)
+    }
+
+    /// INTA cycles of a vCPU; returns the vector.
+    pub(super) fn acknowledge_pic(&self) -> u8 {
+        let step = self.with_pic(|pic, _| pic.acknowledge());
+        let vector = self.finish(step);
+        self.vm().stats().count(Event::Pic, 1);
+        vector
+    }
+
+    // The I/O APIC.
+
+    /// Drives a pin of the I/O APIC; result as for `KVM_IRQ_LINE_STATUS`.
+    pub(super) fn set_ioapic_line(
+        &self,
+        pin: u32,
+        source: u32,
+        level: bool,
+        line_status: bool,
+    ) -> i32 {
+        self.ioapic
+            .lock()
+            .set_line(pin, source, level, line_status, &mut IoApicHost(self))
+    }
+
+    /// A local APIC has completed a vector that the I/O APIC wants to know of.
+    pub(super) fn ioapic_eoi(&self, eoi: &Eoi) {
+        let mut acknowledged = self.ioapic.lock().begin_eoi(eoi, &mut IoApicHost(self));
+        while let Some(pin) = acknowledged {
+            // SAFETY: As in `finish`.
+            unsafe {
+                bindings::ferric_notify_acked(self.kvm(), bindings::KVM_IRQCHIP_IOAPIC, pin as u32);
+            }
+            self.vm().stats().count(Event::IoapicEoi, 1);
+            acknowledged = self
+                .ioapic
+                .lock()
+                .continue_eoi(eoi, pin, &mut IoApicHost(self));
+        }
+    }
+
+    /// Calls `visit` for each source of EOIs that `vcpu` must report.
+    pub(super) fn scan_ioapic(&self, vcpu: &Vcpu, visit: impl FnMut(EoiSource)) {
+        self.ioapic.lock().scan(vcpu.id(), &IoApicHost(self), visit);
+    }
+
+    /// The state of a local APIC was restored: it may owe the RTC an EOI.
+    pub(super) fn restore_rtc(&self, vcpu: &Vcpu) {
+        self.ioapic
+            .lock()
+            .restore_rtc(vcpu.id(), &mut IoApicHost(self), |message| {
+                vcpu.is_addressed_by(message)
+                    .then(|| vcpu.has_pending_eoi(message.vector))
+            });
+    }
+
+    // The ioctls.
+
+    /// `KVM_GET_IRQCHIP`. `EINVAL` if there is no such chip.
+    pub(super) fn get(&self, chip: &mut bindings::kvm_irqchip) -> Result {
+        // The three states are plain numbers and arrays of them, and the union
+        // has room for each.
+        match chip.chip_id {
+            bindings::KVM_IRQCHIP_PIC_MASTER | bindings::KVM_IRQCHIP_PIC_SLAVE => {
+                let state = self.pic.lock().state(pic_chip(chip.chip_id));
+                let to = core::ptr::from_mut(&mut chip.chip).cast::<pic::State>();
+                // SAFETY: `State` has the layout of `struct kvm_pic_state`, a
+                // member of the union at `to`; alignment 1.
+                unsafe { to.write(state) };
+            }
+            bindings::KVM_IRQCHIP_IOAPIC => {
+                let state = self.ioapic.lock().state();
+                let to = core::ptr::from_mut(&mut chip.chip).cast::<ioapic::State>();
+                // SAFETY: `State` has the layout of `struct kvm_ioapic_state`,
+                // a member of the union at `to`, which is aligned for it.
+                unsafe { to.write(state) };
+            }
+            _ => return Err(EINVAL),
+        }
+        Ok(())
+    }
+
+    /// `KVM_SET_IRQCHIP`. `EINVAL` if there is no such chip. Every state is
+    /// accepted.
+    pub(super) fn set(&self, chip: &bindings::kvm_irqchip) -> Result {
+        let result = match chip.chip_id {
+            bindings::KVM_IRQCHIP_PIC_MASTER | bindings::KVM_IRQCHIP_PIC_SLAVE => {
+                let from = core::ptr::from_ref(&chip.chip).cast::<pic::State>();
+                // SAFETY: As in `get`; every byte pattern is a state.
+                let state = unsafe { from.read() };
+                self.with_pic(|pic, _| pic.set_state(pic_chip(chip.chip_id), state));
+                Ok(())
+            }
+            bindings::KVM_IRQCHIP_IOAPIC => {
+                let from = core::ptr::from_ref(&chip.chip).cast::<ioapic::State>();
+                // SAFETY: As in `get`; every byte pattern is a state.
+                let state = unsafe { from.read() };
+                self.ioapic.lock().set_state(&state, &mut IoApicHost(self));
+                Ok(())
+            }
+            _ => Err(EINVAL),
+        };
+        self.with_pic(|pic, _| pic.update());
+        result
+    }
+
+    // The buses.
+
+    fn read(&self, kind: u32, address: u64, data: &mut [u8]) -> bool {
+        if kind == bindings::ferric_io_kind_FERRIC_IO_IOAPIC {
+            return self.ioapic.lock().read(address, data);
+        }
+        let Some(port) = Port::decode(address) else {
+            return false;
+        };
+        data.fill(0);
+        let width = data.len();
+        let step = self.with_pic(|pic, _| pic.read(port, width));
+        let value = self.finish(step);
+        if let Some(first) = data.first_mut() {
+            *first = value;
+        }
+        true
+    }
+
+    fn write(&self, kind: u32, address: u64, data: &[u8]) -> bool {
+        if kind == bindings::ferric_io_kind_FERRIC_IO_IOAPIC {
+            return self
+                .ioapic
+                .lock()
+                .write(address, data, &mut IoApicHost(self));
+        }
+        let Some(port) = Port::decode(address) else {
+            return false;
+        };
+        let step = self.with_pic(|pic, host| pic.write(port, data, host));
+        self.finish(step);
+        true
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for Chips {
+    fn drop(self: Pin<&mut Self>) {
+        for io in &self.io[..self.registered] {
+            // SAFETY: By the type invariants the device is registered; KVM
+            // tolerates a bus that is gone already.
+            unsafe { bindings::ferric_io_unregister(self.kvm.as_ptr(), io.get()) };
+        }
+        self.quiesce();
+    }
+}
+
+const fn empty_io_device() -> bindings::ferric_io_device {
+    bindings::ferric_io_device {
+        dev: bindings::kvm_io_device {
+            ops: core::ptr::null(),
+        },
+        vm: core::ptr::null_mut(),
+        kind: 0,
+    }
+}
+
+/// Writes the I/O APIC's reset state where it is to be: it is too large for
+/// the kernel's stack.
+fn reset_ioapic() -> impl Init<IoApic> {
+    static RESET: IoApic = IoApic::new();
+    // SAFETY: The closure initialises all of `slot`, by a copy of a valid value
+    // of a type that owns nothing.
+    unsafe {
+        pin_init::init_from_closure(|slot: *mut IoApic| {
+            core::ptr::copy_nonoverlapping(&RESET, slot, 1);
+            Ok(())
+        })
+    }
+}
+
+fn pic_chip(id: u32) -> pic::Chip {
+    if id == bindings::KVM_IRQCHIP_PIC_MASTER {
+        pic::Chip::Master
+    } else {
+        pic::Chip::Slave
+    }
+}
+
+/// What the PIC needs from the VM.
+struct PicHost<'a>(&'a Chips);
+
+impl pic::Host for PicHost<'_> {
+    fn accepts_interrupts(&self) -> bool {
+        self.0.vm().vcpus().any(|vcpu| vcpu.accepts_pic())
+    }
+
+    fn mask_changed(&mut self, pin: u8, masked: bool) {
+        // SAFETY: `kvm` is alive. A notifier takes no lock of ours: KVM's only
+        // one, the 8254's, sets two atomics.
+        unsafe {
+            bindings::ferric_fire_mask_notifiers(
+                self.0.kvm(),
+                chip_of_pic_pin(pin),
+                pin.into(),
+                masked,
+            );
+        }
+    }
+
+    fn trace_set_line(&mut self, chip: pic::Chip, line: u8, state: &pic::State, coalesced: bool) {
+        // SAFETY: Trace events may be emitted in any context.
+        unsafe {
+            bindings::ferric_trace_pic_set_irq(chip as u8, line, state.elcr, state.imr, coalesced);
+        }
+    }
+}
+
+/// What the I/O APIC needs from the VM.
+struct IoApicHost<'a>(&'a Chips);
+
+impl ioapic::Host for IoApicHost<'_> {
+    fn deliver(&mut self, message: &Message, rtc: Option<&mut RtcStatus>) -> i32 {
+        let vm = self.0.vm();
+        let result = vm.deliver(None, message, rtc);
+        if result > 0 {
+            vm.stats().count(Event::Ioapic, 1);
+        }
+        result
+    }
+
+    fn eoi_is_accelerated(&self) -> bool {
+        // SAFETY: `kvm` is alive; the function reads a word.
+        unsafe { bindings::ferric_apicv_activated(self.0.kvm()) }
+    }
+
+    fn for_each_target(
+        &self,
+        message: &Message,
+        mut visit: impl FnMut(u32, bool) -> ControlFlow<()>,
+    ) {
+        for vcpu in self.0.vm().vcpus() {
+            if vcpu.is_addressed_by(message)
+                && visit(vcpu.id(), vcpu.has_pending_eoi(message.vector)).is_break()
+            {
+                break;
+            }
+        }
+    }
+
+    fn has_ack_notifier(&self, pin: usize) -> bool {
+        // SAFETY: `kvm` is alive; the function takes `irq_srcu` itself.
+        unsafe {
+            bindings::ferric_has_ack_notifier(
+                self.0.kvm(),
+                bindings::KVM_IRQCHIP_IOAPIC,
+                pin as u32,
+            )
+        }
+    }
+
+    fn resample(&mut self, pin: usize) -> bool {
+        // SAFETY: `kvm` is alive; resampling signals an eventfd and takes no
+        // lock of ours in this context.
+        unsafe {
+            bindings::ferric_notify_resampler(
+                self.0.kvm(),
+                bindings::KVM_IRQCHIP_IOAPIC,
+                pin as u32,
+            )
+        }
+    }
+
+    fn mask_changed(&mut self, pin: usize, masked: bool) {
+        // SAFETY: As for the PIC.
+        unsafe {
+            bindings::ferric_fire_mask_notifiers(
+                self.0.kvm(),
+                bindings::KVM_IRQCHIP_IOAPIC,
+                pin as u32,
+                masked,
+            );
+        }
+    }
+
+    fn rescan(&mut self, rescan: Rescan) {
+        self.0.vm().request_ioapic_scan(rescan);
+    }
+
+    fn delay_injection(&mut self) {
+        // SAFETY: `new` has initialised the work, which does not run after
+        // `quiesce` in `drop`.
+        unsafe { bindings::ferric_delayed_work_schedule(self.0.delayed_injection.get()) };
+    }
+
+    fn trace_set_line(&mut self, pin: usize, entry: ioapic::RedirectionEntry, coalesced: bool) {
+        // SAFETY: Trace events may be emitted in any context.
+        unsafe { bindings::ferric_trace_ioapic_set_irq(entry.0, pin as c_int, coalesced) };
+    }
+
+    fn trace_delayed(&mut self, entry: ioapic::RedirectionEntry) {
+        // SAFETY: Trace events may be emitted in any context.
+        unsafe { bindings::ferric_trace_ioapic_delayed_eoi(entry.0) };
+    }
+}
+
+/// The longest access that KVM emulates.
+const MAX_ACCESS: usize = 8;
+
+/// A guest's read from a device on one of KVM's buses.
+///
+/// # Safety
+///
+/// `this` is what was registered with the device, and `data` has room for
+/// `length` bytes.
+#[no_mangle]
+unsafe extern "C" fn ferric_io_read(
+    this: *mut kernel::ffi::c_void,
+    _vcpu: *mut bindings::kvm_vcpu,
+    kind: u32,
+    address: u64,
+    length: c_int,
+    data: *mut kernel::ffi::c_void,
+) -> c_int {
+    // SAFETY: By this function's requirements.
+    let chips = unsafe { Chips::from_raw(this) };
+    let Some(length) = access_length(length) else {
+        return super::NOT_SUPPORTED;
+    };
+    // SAFETY: By this function's requirements; no other reference to the
+    // emulator's buffer exists while the device runs.
+    let data = unsafe { core::slice::from_raw_parts_mut(data.cast::<u8>(), length) };
+    answer(chips.read(kind, address, data))
+}
+
+/// A guest's write to a device on one of KVM's buses.
+///
+/// # Safety
+///
+/// `this` is what was registered with the device, and `data` holds `length`
+/// bytes.
+#[no_mangle]
+unsafe extern "C" fn ferric_io_write(
+    this: *mut kernel::ffi::c_void,
+    _vcpu: *mut bindings::kvm_vcpu,
+    kind: u32,
+    address: u64,
+    length: c_int,
+    data: *const kernel::ffi::c_void,
+) -> c_int {
+    // SAFETY: By this function's requirements.
+    let chips = unsafe { Chips::from_raw(this) };
+    let Some(length) = access_length(length) else {
+        return super::NOT_SUPPORTED;
+    };
+    // SAFETY: By this function's requirements; nobody writes to the buffer
+    // while the device runs.
+    let data = unsafe { core::slice::from_raw_parts(data.cast::<u8>(), length) };
+    answer(chips.write(kind, address, data))
+}
+
+/// The delayed injection's work, in a workqueue thread.
+///
+/// # Safety
+///
+/// `this` is what [`Chips::new`] gave to the work.
+#[no_mangle]
+unsafe extern "C" fn ferric_delayed_eoi_work(this: *mut kernel::ffi::c_void) {
+    // SAFETY: By this function's requirements; the chips cancel the work
+    // before they go.
+    let chips = unsafe { Chips::from_raw(this) };
+    chips.ioapic.lock().inject_delayed(&mut IoApicHost(chips));
+}
+
+fn access_length(length: c_int) -> Option<usize> {
+    usize::try_from(length)
+        .ok()
+        .filter(|length| (1..=MAX_ACCESS).contains(length))
+}
+
+fn answer(served: bool) -> c_int {
+    if served {
+        0
+    } else {
+        super::NOT_SUPPORTED
+    }
+}

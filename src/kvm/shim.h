@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What ferric's Rust code asks of KVM, as plain functions and structures.
+ *
+ * bindgen turns this file into src/kvm/bindings_generated.rs.  Everything here
+ * wraps an inline function, a macro, a static call or a field that bindgen
+ * cannot express; the logic is on the Rust side.
+ */
+#ifndef __FERRIC_SHIM_H
+#define __FERRIC_SHIM_H
+
+#include <linux/jump_label.h>
+#include <linux/kvm_host.h>
+
+#include <kvm/iodev.h>
+
+#include "irqchip_ops.h"
+#include "lapic.h"
+
+/*
+ * Fields of struct kvm_vcpu that the hot paths use, looked up once when the
+ * vCPU is created; they live as long as the vCPU.
+ */
+struct ferric_vcpu_fields {
+	u64 *apic_base;
+	unsigned long *ioapic_handled_vectors;
+	unsigned long *apic_attention;
+	s32 *apic_arb_prio;
+	int *pending_ioapic_eoi;
+	int *highest_stale_pending_ioapic_eoi;
+	u64 *pv_eoi_msr;
+	u32 *virtual_tsc_khz;
+	bool *pv_unhalted;
+	bool *tpr_access_reporting;
+	int *vcpu_idx;
+	u32 vcpu_id;
+};
+
+/* No VM has more vCPUs. */
+enum { FERRIC_MAX_VCPUS = KVM_MAX_VCPUS };
+
+/* The same for struct kvm. */
+struct ferric_vm_fields {
+	int *apic_map_dirty;
+	int *vapics_in_nmi_mode;
+	u64 *apic_bus_cycle_ns;
+	bool *x2apic_format;
+	bool *x2apic_broadcast_quirk_disabled;
+};
+
+/* Values of *apic_map_dirty, as in arch/x86/kvm/lapic.c. */
+#define FERRIC_MAP_CLEAN		0
+#define FERRIC_MAP_UPDATE_IN_PROGRESS	1
+#define FERRIC_MAP_DIRTY		2
+
+/* enum kvm_suppress_eoi_broadcast_mode, whose values KVM keeps to itself. */
+#define FERRIC_SUPPRESS_EOI_BROADCAST_QUIRKED	0
+#define FERRIC_SUPPRESS_EOI_BROADCAST_ENABLED	1
+#define FERRIC_SUPPRESS_EOI_BROADCAST_DISABLED	2
+
+/* An I/O device of the PIC pair or the I/O APIC. */
+enum ferric_io_kind {
+	FERRIC_IO_PIC_MASTER,
+	FERRIC_IO_PIC_SLAVE,
+	FERRIC_IO_ELCR,
+	FERRIC_IO_IOAPIC,
+	FERRIC_IO_COUNT,
+};
+
+struct ferric_io_device {
+	struct kvm_io_device dev;
+	void *vm;
+	enum ferric_io_kind kind;
+};
+
+struct ferric_keys {
+	/* Module parameter "stats": count what is delivered. */
+	struct static_key_false stats;
+};
+
+extern struct ferric_keys ferric_keys;
+
+/* Registration with KVM: -EBUSY, -EINVAL as kvm_register_irqchip_provider(). */
+int ferric_register(const struct kvm_irqchip_ops *ops);
+void ferric_unregister(void);
+
+/* The VM. */
+void ferric_vm_fields(struct kvm *kvm, struct ferric_vm_fields *fields);
+void *ferric_vm_data(struct kvm *kvm);
+void ferric_set_vm_data(struct kvm *kvm, void *data);
+int ferric_io_register(struct kvm *kvm, struct ferric_io_device *io);
+void ferric_io_unregister(struct kvm *kvm, struct ferric_io_device *io);
+unsigned int ferric_online_vcpus(struct kvm *kvm);
+/* NULL if there is no such vCPU. */
+struct kvm_lapic *ferric_lapic_by_index(struct kvm *kvm, unsigned int index);
+u32 ferric_suppress_eoi_broadcast_mode(struct kvm *kvm);
+bool ferric_apicv_activated(struct kvm *kvm);
+bool ferric_has_quirk_lapic_mmio_hole(struct kvm *kvm);
+bool ferric_has_quirk_lint0_reenabled(struct kvm *kvm);
+bool ferric_vector_hashing(void);
+void ferric_set_map_inhibits(struct kvm *kvm, bool phys_aliased,
+			     bool logical_aliased, bool id_modified);
+void ferric_scan_ioapic_request(struct kvm *kvm);
+void ferric_scan_ioapic_request_mask(struct kvm *kvm, unsigned long *vcpus);
+bool ferric_has_ack_notifier(struct kvm *kvm, unsigned int chip,
+			     unsigned int pin);
+void ferric_notify_acked(struct kvm *kvm, unsigned int chip, unsigned int pin);
+bool ferric_notify_resampler(struct kvm *kvm, unsigned int chip,
+			     unsigned int pin);
+void ferric_fire_mask_notifiers(struct kvm *kvm, unsigned int chip,
+				unsigned int pin, bool mask);
+
+/* The vCPU. */
+void ferric_vcpu_fields(struct kvm_vcpu *vcpu, struct ferric_vcpu_fields *f);
+struct kvm *ferric_vcpu_kvm(struct kvm_vcpu *vcpu);
+void ferric_request_event(struct kvm_vcpu *vcpu);
+void ferric_request_unblock(struct kvm_vcpu *vcpu);
+void ferric_request_scan_ioapic(struct kvm_vcpu *vcpu);
+void ferric_request_ioapic_eoi_exit(struct kvm_vcpu *vcpu);
+void ferric_kick(struct kvm_vcpu *vcpu);
+void ferric_report_tpr_access(struct kvm_vcpu *vcpu, bool write);
+bool ferric_is_bsp(struct kvm_vcpu *vcpu);
+bool ferric_cpuid_is_intel_compatible(struct kvm_vcpu *vcpu);
+bool ferric_has_x2apic_cpuid(struct kvm_vcpu *vcpu);
+u64 ferric_reserved_gpa_bits(struct kvm_vcpu *vcpu);
+bool ferric_is_running_vcpu(struct kvm_vcpu *vcpu);
+bool ferric_wants_to_run(struct kvm_vcpu *vcpu);
+void ferric_inject_nmi(struct kvm_vcpu *vcpu);
+bool ferric_inject_smi(struct kvm_vcpu *vcpu);
+bool ferric_synic_has_vector(struct kvm_vcpu *vcpu, int vector);
+bool ferric_synic_auto_eoi(struct kvm_vcpu *vcpu, int vector);
+void ferric_synic_send_eoi(struct kvm_vcpu *vcpu, int vector);
+
+/* The local APIC's tie to KVM's acceleration code. */
+void ferric_deliver_interrupt(struct kvm_lapic *apic, int delivery_mode,
+			      int trig_mode, int vector);
+bool ferric_has_sync_pir_to_irr(void);
+int ferric_sync_pir_to_irr(struct kvm_vcpu *vcpu);
+void ferric_hwapic_isr_update(struct kvm_vcpu *vcpu, int vector);
+void ferric_apicv_pre_state_restore(struct kvm_vcpu *vcpu);
+void ferric_apicv_post_state_restore(struct kvm_vcpu *vcpu);
+void ferric_update_cr8_intercept(struct kvm_vcpu *vcpu, int tpr, int max_irr);
+bool ferric_x2apic_icr_is_split(void);
+void ferric_set_version(struct kvm_vcpu *vcpu);
+void ferric_set_sw_enabled(struct kvm_lapic *apic, bool enabled);
+void ferric_hw_enable_changed(struct kvm_vcpu *vcpu, bool enabled);
+void ferric_apic_mode_changed(struct kvm_vcpu *vcpu);
+void ferric_inhibit_base_modified(struct kvm *kvm);
+
+/* Guest memory shared with the guest; srcu is held. */
+int ferric_read_pv_eoi(struct kvm_vcpu *vcpu, u8 *value);
+int ferric_write_pv_eoi(struct kvm_vcpu *vcpu, u8 value);
+int ferric_read_vapic(struct kvm_lapic *apic, u32 *value);
+int ferric_write_vapic(struct kvm_lapic *apic, u32 value);
+
+/* Time. */
+s64 ferric_now_ns(void);
+u64 ferric_host_tsc(void);
+u64 ferric_l1_tsc(struct kvm_vcpu *vcpu, u64 host_tsc);
+bool ferric_tsc_is_scaled(struct kvm_vcpu *vcpu);
+u64 ferric_nsec_to_cycles(struct kvm_vcpu *vcpu, u64 ns);
+void ferric_delay_cycles(u64 cycles);
+void ferric_delay_ns(u32 ns);
+u32 ferric_min_timer_period_us(void);
+void ferric_timer_start(struct kvm_lapic *apic, s64 expires_ns);
+bool ferric_timer_cancel(struct kvm_lapic *apic);
+void ferric_timer_restart(struct kvm_lapic *apic);
+void ferric_timer_set_expires(struct hrtimer *timer, s64 expires_ns);
+bool ferric_can_post_timer(struct kvm_vcpu *vcpu);
+bool ferric_can_use_hv_timer(struct kvm_vcpu *vcpu);
+bool ferric_in_guest_mode(struct kvm_vcpu *vcpu);
+int ferric_set_hv_timer(struct kvm_vcpu *vcpu, u64 tsc, bool *expired);
+void ferric_cancel_hv_timer(struct kvm_vcpu *vcpu);
+void ferric_preempt_disable(void);
+void ferric_preempt_enable(void);
+unsigned long ferric_irq_save(void);
+void ferric_irq_restore(unsigned long flags);
+
+/* KVM's own trace events, so that perf and trace-cmd keep working. */
+void ferric_trace_apic_read(u32 reg, u64 value);
+void ferric_trace_apic_write(u32 reg, u64 value);
+void ferric_trace_apic_ipi(u32 icr_low, u32 dest_id);
+void ferric_trace_accept_irq(u32 vcpu_id, u16 delivery_mode, u16 trig_mode,
+			     u8 vector);
+void ferric_trace_eoi(struct kvm_lapic *apic, int vector);
+void ferric_trace_pv_eoi(struct kvm_lapic *apic, int vector);
+void ferric_trace_ioapic_set_irq(u64 entry, int pin, bool coalesced);
+void ferric_trace_ioapic_delayed_eoi(u64 entry);
+void ferric_trace_pic_set_irq(u8 chip, u8 pin, u8 elcr, u8 imr,
+			      bool coalesced);
+void ferric_trace_hv_timer_state(u32 vcpu_id, bool in_use);
+void ferric_trace_wait_lapic_expire(u32 vcpu_id, s64 delta);
+
+/* The delayed injection that stops an I/O APIC interrupt storm. */
+struct ferric_delayed_work {
+	struct delayed_work work;
+	void *vm;
+};
+
+void ferric_delayed_work_init(struct ferric_delayed_work *work, void *vm);
+void ferric_delayed_work_schedule(struct ferric_delayed_work *work);
+void ferric_delayed_work_cancel(struct ferric_delayed_work *work);
+
+/* kvfree() once every RCU reader that could see the memory is done. Sleeps. */
+void ferric_kvfree_rcu(void *memory);
+
+/* Implemented in Rust. */
+int ferric_io_read(void *vm, struct kvm_vcpu *vcpu, enum ferric_io_kind kind,
+		   u64 addr, int len, void *data);
+int ferric_io_write(void *vm, struct kvm_vcpu *vcpu, enum ferric_io_kind kind,
+		    u64 addr, int len, const void *data);
+int ferric_lapic_mmio_read(struct kvm_lapic *apic, u64 addr, int len,
+			   void *data);
+int ferric_lapic_mmio_write(struct kvm_lapic *apic, u64 addr, int len,
+			    const void *data);
+void ferric_delayed_eoi_work(void *vm);
+
+extern const struct kvm_io_device_ops ferric_lapic_mmio_ops;
+
+#endif /* __FERRIC_SHIM_H */
