@@ -785,6 +785,11 @@ impl Host for Vcpu {
     }
 
     #[inline]
+    fn trace_timer(&self) {
+        self.vm().stats().count(Event::Timer, 1);
+    }
+
+    #[inline]
     fn trace_wait_expire(&self, delta: i64) {
         shim_plain!(ferric_trace_wait_lapic_expire, self.id, delta);
     }

@@ -309,6 +309,9 @@ pub trait Host: Shared {
     /// `kvm_hv_timer_state`
     #[inline]
     fn trace_hv_timer_state(&self, _in_use: bool) {}
+    /// The timer's interrupt was delivered; KVM has no tracepoint for it.
+    #[inline]
+    fn trace_timer(&self) {}
     /// `kvm_wait_lapic_expire`
     #[inline]
     fn trace_wait_expire(&self, _delta: i64) {}

@@ -535,7 +535,9 @@ impl<H: Host> LocalApic<'_, H> {
 
     fn deliver_timer(&self) {
         let timer = &self.own.timer;
-        self.local_deliver(Offset::LVT_TIMER);
+        if self.local_deliver(Offset::LVT_TIMER) {
+            self.host.trace_timer();
+        }
         if timer.is_tsc_deadline() {
             timer.tscdeadline.store(0);
         } else if timer.is_one_shot() {
