@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# What guest-run and guest-matrix share. Sourced, after lib.sh.
+
+# prepare_boot DIR KERNEL: fills DIR with what a guest boots from and with the
+# scripts that start it inside the machine.
+prepare_boot() {
+	local boot_dir=$1 kernel_dir busybox root
+	case $2 in
+	normal | debug | unpatched) kernel_dir=$("$FERRIC_ROOT/scripts/kernel" --variant "$2" | tail -n1) ;;
+	*) kernel_dir=$2 ;;
+	esac
+	[[ -r $kernel_dir/bzImage ]] || die "no kernel at $kernel_dir"
+	busybox=$(command -v busybox) || die "no busybox found" "run scripts/setup (package busybox-static)"
+
+	cp "$kernel_dir/bzImage" "$boot_dir/bzImage"
+	cp "$FERRIC_ROOT"/selftests/boot/{lib.sh,run-*} "$boot_dir/"
+
+	root=$boot_dir/root
+	mkdir -p "$root"/{bin,dev,proc,sys,tmp}
+	cp "$busybox" "$root/bin/busybox"
+	cp "$FERRIC_ROOT/selftests/boot/guest-init" "$root/init"
+	chmod 755 "$root/init"
+	(cd "$root" && find . -mindepth 1 -print0 | sort -z | cpio --null -o -H newc -R 0:0 --quiet) |
+		gzip -9 >"$boot_dir/initrd"
+	rm -rf "$root"
+}
