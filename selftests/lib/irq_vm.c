@@ -1,0 +1,685 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The virtual machine of irq_vm.h: guest loop, interrupt log, register access.
+ */
+#include <poll.h>
+
+#include "irq_vm.h"
+
+#define UCALL_PORT		0x1000
+#define PIC_SLAVE_FIRST		8
+
+/*
+ * Guest side.
+ */
+static struct guest_cpu *this_guest_cpu(void)
+{
+	struct guest_cpu *cpu;
+
+	asm volatile("mov %%gs:0, %0" : "=r"(cpu));
+	return cpu;
+}
+
+static void guest_out8(u16 port, u8 val)
+{
+	asm volatile("outb %0, %1" : : "a"(val), "Nd"(port) : "memory");
+}
+
+static u8 guest_in8(u16 port)
+{
+	u8 val;
+
+	asm volatile("inb %1, %0" : "=a"(val) : "Nd"(port) : "memory");
+	return val;
+}
+
+static void guest_irq(struct ex_regs *regs)
+{
+	struct guest_cpu *cpu = this_guest_cpu();
+	u8 vector = regs->vector;
+	u32 nr = cpu->nr_irqs;
+
+	if (nr < IRQ_LOG_SIZE) {
+		cpu->log[nr] = vector;
+		cpu->tsc[nr] = rdtsc();
+	}
+	WRITE_ONCE(cpu->nr_irqs, nr + 1);
+
+	if (vector == NMI_VECTOR)
+		return;
+
+	if (cpu->rearm_left) {
+		cpu->rearm_left--;
+		wrmsr(MSR_TSC_DEADLINE, rdtsc() + cpu->rearm_cycles);
+	}
+
+	switch (cpu->eoi) {
+	case EOI_XAPIC:
+		xapic_write_reg(APIC_EOI, 0);
+		break;
+	case EOI_X2APIC:
+		wrmsr(APIC_BASE_MSR + (APIC_EOI >> 4), 0);
+		break;
+	case EOI_PIC:
+		if ((u8)(vector - cpu->pic_base) >= PIC_SLAVE_FIRST)
+			guest_out8(0xa0, 0x20);
+		guest_out8(0x20, 0x20);
+		break;
+	default:
+		break;
+	}
+}
+
+static void guest_main(void)
+{
+	struct guest_cpu *cpu = this_guest_cpu();
+
+	for (;;) {
+		GUEST_UCALL_NONE();
+		cpu->ret = cpu->fn(cpu->args[0], cpu->args[1], cpu->args[2]);
+	}
+}
+
+static u64 guest_mmio_read(u64 addr, u64 width, u64 unused)
+{
+	switch (width) {
+	case 1:
+		return READ_ONCE(*(u8 *)addr);
+	case 2:
+		return READ_ONCE(*(u16 *)addr);
+	case 4:
+		return READ_ONCE(*(u32 *)addr);
+	default:
+		return READ_ONCE(*(u64 *)addr);
+	}
+}
+
+static u64 guest_mmio_write(u64 addr, u64 width, u64 val)
+{
+	switch (width) {
+	case 1:
+		WRITE_ONCE(*(u8 *)addr, val);
+		break;
+	case 2:
+		WRITE_ONCE(*(u16 *)addr, val);
+		break;
+	case 4:
+		WRITE_ONCE(*(u32 *)addr, val);
+		break;
+	default:
+		WRITE_ONCE(*(u64 *)addr, val);
+		break;
+	}
+	return 0;
+}
+
+static u64 guest_inb(u64 port, u64 unused, u64 unused2)
+{
+	return guest_in8(port);
+}
+
+static u64 guest_outb(u64 port, u64 val, u64 unused)
+{
+	guest_out8(port, val);
+	return 0;
+}
+
+static u64 guest_rdmsr(u64 msr, u64 unused, u64 unused2)
+{
+	u64 val = 0;
+
+	this_guest_cpu()->fault = rdmsr_safe(msr, &val);
+	return val;
+}
+
+static u64 guest_wrmsr(u64 msr, u64 val, u64 unused)
+{
+	this_guest_cpu()->fault = wrmsr_safe(msr, val);
+	return 0;
+}
+
+static u64 guest_xapic_ipi(u64 icr_low, u64 dest, u64 unused)
+{
+	xapic_write_reg(APIC_ICR2, SET_APIC_DEST_FIELD((u32)dest));
+	xapic_write_reg(APIC_ICR, icr_low);
+	return 0;
+}
+
+static u64 guest_get_cr8(u64 unused, u64 unused2, u64 unused3)
+{
+	return get_cr8();
+}
+
+static u64 guest_set_cr8(u64 val, u64 unused, u64 unused2)
+{
+	set_cr8(val);
+	return 0;
+}
+
+static u64 guest_rdtsc(u64 unused, u64 unused2, u64 unused3)
+{
+	return rdtsc();
+}
+
+static u64 guest_take_irqs(u64 unused, u64 unused2, u64 unused3)
+{
+	struct guest_cpu *cpu = this_guest_cpu();
+	u32 before = READ_ONCE(cpu->nr_irqs);
+
+	asm volatile("sti; nop; nop; nop; nop; cli" : : : "memory");
+	return READ_ONCE(cpu->nr_irqs) - before;
+}
+
+static u64 guest_wait_irqs(u64 nr, u64 cycles, u64 unused)
+{
+	struct guest_cpu *cpu = this_guest_cpu();
+	u64 start = rdtsc();
+
+	sti();
+	while (READ_ONCE(cpu->nr_irqs) < nr && rdtsc() - start < cycles)
+		cpu_relax();
+	cli();
+	return READ_ONCE(cpu->nr_irqs);
+}
+
+static u64 guest_halt(u64 unused, u64 unused2, u64 unused3)
+{
+	safe_halt();
+	cli();
+	return READ_ONCE(this_guest_cpu()->nr_irqs);
+}
+
+/*
+ * Creation.
+ */
+static enum irqchip_mode next_irqchip_mode;
+
+void __wrap_vm_create_irqchip(struct kvm_vm *vm);
+
+void __wrap_vm_create_irqchip(struct kvm_vm *vm)
+{
+	switch (next_irqchip_mode) {
+	case IRQCHIP_FULL:
+		vm_ioctl(vm, KVM_CREATE_IRQCHIP, NULL);
+		break;
+	case IRQCHIP_SPLIT:
+		vm_enable_cap(vm, KVM_CAP_SPLIT_IRQCHIP, IOAPIC_PINS);
+		break;
+	case IRQCHIP_NONE:
+		return;
+	}
+	vm->has_irqchip = true;
+}
+
+struct irq_vm *irq_vm_create_empty(enum irqchip_mode mode)
+{
+	struct irq_vm *ivm = calloc(1, sizeof(*ivm));
+	int vector;
+
+	TEST_ASSERT(ivm, "out of memory");
+	next_irqchip_mode = mode;
+	ivm->vm = vm_create(IRQ_MAX_CPUS);
+	next_irqchip_mode = IRQCHIP_FULL;
+
+	vm_install_exception_handler(ivm->vm, NMI_VECTOR, guest_irq);
+	for (vector = 32; vector < 256; vector++)
+		vm_install_exception_handler(ivm->vm, vector, guest_irq);
+
+	irq_vm_map_mmio(ivm, APIC_DEFAULT_GPA);
+	irq_vm_map_mmio(ivm, IOAPIC_GPA);
+	return ivm;
+}
+
+struct irq_cpu *irq_vm_add_cpu(struct irq_vm *ivm, u32 id)
+{
+	struct irq_cpu *cpu = &ivm->cpu[ivm->nr_cpus];
+	struct kvm_sregs sregs;
+
+	TEST_ASSERT(ivm->nr_cpus < IRQ_MAX_CPUS, "too many vCPUs");
+	ivm->nr_cpus++;
+
+	cpu->ivm = ivm;
+	cpu->vcpu = vm_vcpu_add(ivm->vm, id, guest_main);
+	cpu->guest_gva = vm_alloc(ivm->vm, sizeof(*cpu->guest), KVM_UTIL_MIN_VADDR);
+	cpu->guest = addr_gva2hva(ivm->vm, cpu->guest_gva);
+	memset(cpu->guest, 0, sizeof(*cpu->guest));
+	cpu->guest->self = (void *)cpu->guest_gva;
+	cpu->guest->pic_base = 32;
+
+	vcpu_sregs_get(cpu->vcpu, &sregs);
+	sregs.gs.base = cpu->guest_gva;
+	vcpu_sregs_set(cpu->vcpu, &sregs);
+	return cpu;
+}
+
+struct irq_vm *irq_vm_create(int nr_cpus, enum irqchip_mode mode, bool x2apic)
+{
+	struct irq_vm *ivm = irq_vm_create_empty(mode);
+	int i;
+
+	for (i = 0; i < nr_cpus; i++)
+		cpu_enable_apic(irq_vm_add_cpu(ivm, i), x2apic);
+	return ivm;
+}
+
+void irq_vm_free(struct irq_vm *ivm)
+{
+	kvm_vm_free(ivm->vm);
+	free(ivm);
+}
+
+void irq_vm_map_mmio(struct irq_vm *ivm, gpa_t gpa)
+{
+	virt_pg_map(ivm->vm, gpa, gpa);
+}
+
+/*
+ * Running.
+ */
+static void handle_port_io(struct kvm_run *run)
+{
+	/* Nothing is there: reads float high. */
+	if (run->io.direction == KVM_EXIT_IO_IN)
+		memset((u8 *)run + run->io.data_offset, 0xff,
+		       run->io.size * run->io.count);
+}
+
+static void cpu_run(struct irq_cpu *cpu)
+{
+	struct kvm_vcpu *vcpu = cpu->vcpu;
+	struct kvm_run *run = vcpu->run;
+	struct ucall uc;
+
+	for (;;) {
+		vcpu_run(vcpu);
+
+		switch (run->exit_reason) {
+		case KVM_EXIT_IO:
+			if (run->io.port != UCALL_PORT) {
+				handle_port_io(run);
+				break;
+			}
+			switch (get_ucall(vcpu, &uc)) {
+			case UCALL_NONE:
+				return;
+			case UCALL_ABORT:
+				REPORT_GUEST_ASSERT(uc);
+				break;
+			default:
+				TEST_FAIL("unexpected ucall %lu", uc.cmd);
+			}
+			break;
+		case KVM_EXIT_IOAPIC_EOI:
+			if (cpu->nr_ioapic_eoi < IRQ_LOG_SIZE)
+				cpu->ioapic_eoi[cpu->nr_ioapic_eoi] = run->eoi.vector;
+			cpu->nr_ioapic_eoi++;
+			break;
+		case KVM_EXIT_MMIO:
+			cpu->nr_mmio++;
+			cpu->mmio_addr = run->mmio.phys_addr;
+			if (!run->mmio.is_write)
+				memset(run->mmio.data, 0xff, run->mmio.len);
+			break;
+		case KVM_EXIT_TPR_ACCESS:
+			cpu->nr_tpr_access++;
+			cpu->tpr_rip = run->tpr_access.rip;
+			break;
+		case KVM_EXIT_IRQ_WINDOW_OPEN:
+			cpu->nr_irq_window++;
+			run->request_interrupt_window = 0;
+			break;
+		default:
+			TEST_FAIL("vCPU %u: unexpected exit %u (%s)", vcpu->id,
+				  run->exit_reason,
+				  exit_reason_str(run->exit_reason));
+		}
+	}
+}
+
+u64 cpu_call(struct irq_cpu *cpu, guest_fn_t fn, u64 a, u64 b, u64 c)
+{
+	cpu->guest->fn = fn;
+	cpu->guest->args[0] = a;
+	cpu->guest->args[1] = b;
+	cpu->guest->args[2] = c;
+	if (!cpu->started) {
+		/* Up to the loop's first call to the host. */
+		cpu->started = true;
+		cpu_run(cpu);
+	}
+	cpu_run(cpu);
+	return cpu->guest->ret;
+}
+
+void cpu_enable_apic(struct irq_cpu *cpu, bool x2apic)
+{
+	u64 base = cpu_rdmsr(cpu, MSR_IA32_APICBASE);
+
+	/* Out of x2APIC mode the only way leads through the disabled state. */
+	if (!x2apic && (base & MSR_IA32_APICBASE_EXTD)) {
+		base &= ~(u64)(MSR_IA32_APICBASE_EXTD | MSR_IA32_APICBASE_ENABLE);
+		cpu_wrmsr(cpu, MSR_IA32_APICBASE, base);
+	}
+	base |= MSR_IA32_APICBASE_ENABLE;
+	cpu_wrmsr(cpu, MSR_IA32_APICBASE, base);
+	if (x2apic)
+		cpu_wrmsr(cpu, MSR_IA32_APICBASE, base | MSR_IA32_APICBASE_EXTD);
+
+	cpu->x2apic = x2apic;
+	cpu->guest->eoi = x2apic ? EOI_X2APIC : EOI_XAPIC;
+	cpu_apic_write(cpu, APIC_SPIV,
+		       APIC_SPIV_APIC_ENABLED | APIC_SPURIOUS_VECTOR);
+}
+
+u64 cpu_mmio_read(struct irq_cpu *cpu, gpa_t gpa, int width)
+{
+	return cpu_call(cpu, guest_mmio_read, gpa, width, 0);
+}
+
+void cpu_mmio_write(struct irq_cpu *cpu, gpa_t gpa, int width, u64 val)
+{
+	cpu_call(cpu, guest_mmio_write, gpa, width, val);
+}
+
+u8 cpu_inb(struct irq_cpu *cpu, u16 port)
+{
+	return cpu_call(cpu, guest_inb, port, 0, 0);
+}
+
+void cpu_outb(struct irq_cpu *cpu, u16 port, u8 val)
+{
+	cpu_call(cpu, guest_outb, port, val, 0);
+}
+
+u8 cpu_rdmsr_safe(struct irq_cpu *cpu, u32 msr, u64 *val)
+{
+	*val = cpu_call(cpu, guest_rdmsr, msr, 0, 0);
+	return cpu->guest->fault;
+}
+
+u8 cpu_wrmsr_safe(struct irq_cpu *cpu, u32 msr, u64 val)
+{
+	cpu_call(cpu, guest_wrmsr, msr, val, 0);
+	return cpu->guest->fault;
+}
+
+u64 cpu_rdmsr(struct irq_cpu *cpu, u32 msr)
+{
+	u64 val;
+	u8 fault = cpu_rdmsr_safe(cpu, msr, &val);
+
+	TEST_ASSERT(!fault, "RDMSR %#x raised %u", msr, fault);
+	return val;
+}
+
+void cpu_wrmsr(struct irq_cpu *cpu, u32 msr, u64 val)
+{
+	u8 fault = cpu_wrmsr_safe(cpu, msr, val);
+
+	TEST_ASSERT(!fault, "WRMSR %#x = %#lx raised %u", msr, val, fault);
+}
+
+u64 cpu_apic_read(struct irq_cpu *cpu, u32 reg)
+{
+	if (cpu->x2apic)
+		return cpu_rdmsr(cpu, APIC_BASE_MSR + (reg >> 4));
+	return cpu_mmio_read(cpu, APIC_DEFAULT_GPA + reg, 4);
+}
+
+void cpu_apic_write(struct irq_cpu *cpu, u32 reg, u64 val)
+{
+	if (cpu->x2apic)
+		cpu_wrmsr(cpu, APIC_BASE_MSR + (reg >> 4), val);
+	else
+		cpu_mmio_write(cpu, APIC_DEFAULT_GPA + reg, 4, val);
+}
+
+void cpu_send_ipi(struct irq_cpu *cpu, u32 icr_low, u32 dest)
+{
+	if (cpu->x2apic)
+		cpu_apic_write(cpu, APIC_ICR, (u64)dest << 32 | icr_low);
+	else
+		cpu_call(cpu, guest_xapic_ipi, icr_low, dest, 0);
+}
+
+u64 cpu_get_cr8(struct irq_cpu *cpu)
+{
+	return cpu_call(cpu, guest_get_cr8, 0, 0, 0);
+}
+
+void cpu_set_cr8(struct irq_cpu *cpu, u64 val)
+{
+	cpu_call(cpu, guest_set_cr8, val, 0, 0);
+}
+
+u64 cpu_rdtsc(struct irq_cpu *cpu)
+{
+	return cpu_call(cpu, guest_rdtsc, 0, 0, 0);
+}
+
+u32 cpu_take_irqs(struct irq_cpu *cpu)
+{
+	return cpu_call(cpu, guest_take_irqs, 0, 0, 0);
+}
+
+u32 cpu_wait_irqs(struct irq_cpu *cpu, u32 nr, u64 cycles)
+{
+	return cpu_call(cpu, guest_wait_irqs, nr, cycles, 0);
+}
+
+u32 cpu_halt(struct irq_cpu *cpu)
+{
+	return cpu_call(cpu, guest_halt, 0, 0, 0);
+}
+
+void cpu_clear_log(struct irq_cpu *cpu)
+{
+	cpu->guest->nr_irqs = 0;
+}
+
+void __cpu_expect_log(struct irq_cpu *cpu, const u8 *vectors, u32 nr, int line)
+{
+	char got[256] = "";
+	u32 n = cpu->guest->nr_irqs;
+	int len = 0;
+	u32 i;
+
+	for (i = 0; i < n && i < 32; i++)
+		len += snprintf(got + len, sizeof(got) - len, " %#x",
+				cpu->guest->log[i]);
+	TEST_ASSERT(n == nr, "line %d, vCPU %u: wanted %u interrupts, got %u:%s",
+		    line, cpu->vcpu->id, nr, n, got);
+	for (i = 0; i < n; i++)
+		TEST_ASSERT(cpu->guest->log[i] == vectors[i],
+			    "line %d, vCPU %u: wanted vector %#x as number %u of:%s",
+			    line, cpu->vcpu->id, vectors[i], i, got);
+	cpu_clear_log(cpu);
+}
+
+/*
+ * State.
+ */
+void lapic_get(struct irq_cpu *cpu, struct kvm_lapic_state *state)
+{
+	vcpu_ioctl(cpu->vcpu, KVM_GET_LAPIC, state);
+}
+
+void lapic_set(struct irq_cpu *cpu, struct kvm_lapic_state *state)
+{
+	vcpu_ioctl(cpu->vcpu, KVM_SET_LAPIC, state);
+}
+
+u32 lapic_reg(struct irq_cpu *cpu, u32 reg)
+{
+	struct kvm_lapic_state state;
+
+	lapic_get(cpu, &state);
+	return state_reg(&state, reg);
+}
+
+bool lapic_vector(struct irq_cpu *cpu, u32 base, u8 vector)
+{
+	u32 bits = lapic_reg(cpu, base + APIC_VECTOR_TO_REG_OFFSET(vector));
+
+	return bits & BIT(APIC_VECTOR_TO_BIT_NUMBER(vector));
+}
+
+int lapic_count(struct irq_cpu *cpu, u32 base)
+{
+	struct kvm_lapic_state state;
+	int i, count = 0;
+
+	lapic_get(cpu, &state);
+	for (i = 0; i < 8; i++)
+		count += __builtin_popcount(state_reg(&state, base + 0x10 * i));
+	return count;
+}
+
+bool lapic_wait_irr(struct irq_cpu *cpu, u8 vector)
+{
+	int i;
+
+	for (i = 0; i < 2000; i++) {
+		if (lapic_vector(cpu, APIC_IRR, vector))
+			return true;
+		usleep(1000);
+	}
+	return false;
+}
+
+u32 cpu_mp_state(struct irq_cpu *cpu)
+{
+	struct kvm_mp_state state;
+
+	vcpu_mp_state_get(cpu->vcpu, &state);
+	return state.mp_state;
+}
+
+u32 ioapic_read(struct irq_vm *ivm, u8 reg)
+{
+	cpu_mmio_write(&ivm->cpu[0], IOAPIC_GPA + IOAPIC_REGSEL, 4, reg);
+	return cpu_mmio_read(&ivm->cpu[0], IOAPIC_GPA + IOAPIC_WINDOW, 4);
+}
+
+void ioapic_write(struct irq_vm *ivm, u8 reg, u32 val)
+{
+	cpu_mmio_write(&ivm->cpu[0], IOAPIC_GPA + IOAPIC_REGSEL, 4, reg);
+	cpu_mmio_write(&ivm->cpu[0], IOAPIC_GPA + IOAPIC_WINDOW, 4, val);
+}
+
+u64 ioapic_rte(struct irq_vm *ivm, int pin)
+{
+	return ioapic_read(ivm, IOAPIC_REG_RTE(pin)) |
+	       (u64)ioapic_read(ivm, IOAPIC_REG_RTE(pin) + 1) << 32;
+}
+
+void ioapic_set_rte(struct irq_vm *ivm, int pin, u64 rte)
+{
+	/* The upper half first, so that nothing goes to the old destination. */
+	ioapic_write(ivm, IOAPIC_REG_RTE(pin) + 1, rte >> 32);
+	ioapic_write(ivm, IOAPIC_REG_RTE(pin), rte);
+}
+
+void irqchip_get(struct irq_vm *ivm, u32 id, struct kvm_irqchip *chip)
+{
+	memset(chip, 0, sizeof(*chip));
+	chip->chip_id = id;
+	vm_ioctl(ivm->vm, KVM_GET_IRQCHIP, chip);
+}
+
+void irqchip_set(struct irq_vm *ivm, struct kvm_irqchip *chip)
+{
+	vm_ioctl(ivm->vm, KVM_SET_IRQCHIP, chip);
+}
+
+int irq_line(struct irq_vm *ivm, u32 gsi, int level)
+{
+	struct kvm_irq_level irq = { .irq = gsi, .level = level };
+
+	vm_ioctl(ivm->vm, KVM_IRQ_LINE_STATUS, &irq);
+	return irq.status;
+}
+
+int signal_msi(struct irq_vm *ivm, u32 addr_lo, u32 addr_hi, u32 data)
+{
+	struct kvm_msi msi = {
+		.address_lo = addr_lo,
+		.address_hi = addr_hi,
+		.data = data,
+	};
+	int r = __vm_ioctl(ivm->vm, KVM_SIGNAL_MSI, &msi);
+
+	return r < 0 ? -errno : r;
+}
+
+struct kvm_irq_routing *routing_create(void)
+{
+	struct kvm_irq_routing *r;
+
+	r = calloc(1, sizeof(*r) + KVM_MAX_IRQ_ROUTES * sizeof(r->entries[0]));
+	TEST_ASSERT(r, "out of memory");
+	return r;
+}
+
+static struct kvm_irq_routing_entry *routing_next(struct kvm_irq_routing *r)
+{
+	TEST_ASSERT(r->nr < KVM_MAX_IRQ_ROUTES, "too many routes");
+	return &r->entries[r->nr++];
+}
+
+void routing_add_msi(struct kvm_irq_routing *r, u32 gsi, u32 addr_lo,
+		     u32 addr_hi, u32 data)
+{
+	struct kvm_irq_routing_entry *e = routing_next(r);
+
+	e->gsi = gsi;
+	e->type = KVM_IRQ_ROUTING_MSI;
+	e->u.msi.address_lo = addr_lo;
+	e->u.msi.address_hi = addr_hi;
+	e->u.msi.data = data;
+}
+
+void routing_add_pin(struct kvm_irq_routing *r, u32 gsi, u32 chip, u32 pin)
+{
+	struct kvm_irq_routing_entry *e = routing_next(r);
+
+	e->gsi = gsi;
+	e->type = KVM_IRQ_ROUTING_IRQCHIP;
+	e->u.irqchip.irqchip = chip;
+	e->u.irqchip.pin = pin;
+}
+
+void routing_commit(struct irq_vm *ivm, struct kvm_irq_routing *r)
+{
+	vm_ioctl(ivm->vm, KVM_SET_GSI_ROUTING, r);
+}
+
+int irqfd_assign(struct irq_vm *ivm, int fd, u32 gsi, int resamplefd)
+{
+	struct kvm_irqfd irqfd = {
+		.fd = fd,
+		.gsi = gsi,
+		.flags = resamplefd >= 0 ? KVM_IRQFD_FLAG_RESAMPLE : 0,
+		.resamplefd = resamplefd,
+	};
+
+	return __vm_ioctl(ivm->vm, KVM_IRQFD, &irqfd) ? -errno : 0;
+}
+
+void eventfd_signal(int fd)
+{
+	u64 one = 1;
+
+	TEST_ASSERT_EQ(write(fd, &one, sizeof(one)), (ssize_t)sizeof(one));
+}
+
+u64 eventfd_take(int fd, int timeout_ms)
+{
+	struct pollfd pfd = { .fd = fd, .events = POLLIN };
+	u64 val;
+
+	if (poll(&pfd, 1, timeout_ms) != 1)
+		return 0;
+	TEST_ASSERT_EQ(read(fd, &val, sizeof(val)), (ssize_t)sizeof(val));
+	return val;
+}
