@@ -43,7 +43,7 @@ pub mod timer;
 pub mod vapic;
 
 #[cfg(test)]
-mod fake;
+mod tests;
 
 use super::destination::Identity;
 use super::sync::{Ordering, Owned};

@@ -119,6 +119,9 @@ impl<H: Host> LocalApic<'_, H> {
         host.recalculate_map();
         host.set_version();
 
+        // Of what was in service before, for ISR is counted below. KVM has it
+        // that way round, and a state saved now would show the difference; PPR
+        // is computed anew before anybody acts on it.
         self.update_ppr();
         // On both clocks, or an expiry of the old state would be delivered.
         self.cancel_timer();

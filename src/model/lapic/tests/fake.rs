@@ -1,0 +1,625 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A machine around one local APIC: its clock stands still until it is moved,
+//! its timers are two numbers, and all that the APIC asks for is written down.
+//!
+//! Also used by the tests in `selftests/host`, by path.
+
+use super::lapic::page::SAVED_WORDS;
+use super::lapic::{
+    HighestIrr, Host, LocalApic, Offset, Own, RegisterPage, SavedRegisters, Shared,
+    SuppressEoiBroadcast, Vectors,
+};
+use super::message::{DeliveryMode, DestinationMode, Message, Shorthand, Trigger};
+use super::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::cell::{Cell, RefCell};
+
+/// What the APIC asked its surroundings for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    RequestEvent,
+    RequestUnblock,
+    RequestScan,
+    EoiExit(u8),
+    Kick,
+    Deliver(DeliveryMode, Trigger, u8),
+    HighestInService(Option<u8>),
+    Cr8(u8, Option<u8>),
+    PreRestore,
+    PostRestore,
+    Nmi,
+    Smi,
+    PvUnhalt,
+    Init,
+    StartUp(u8),
+    SynicEoi(u8),
+    IoapicEoi(u8, Trigger),
+    RtcRestore,
+    SoftwareEnabled(bool),
+    SoftwareEnableWritten,
+    NmiWatchdog(bool),
+    TprAccess(bool),
+    Version,
+    MapDirty,
+    MapRecalculated,
+    HardwareEnable(bool),
+    ModeChanged,
+    BaseAddress(u64),
+    BaseInhibited,
+    Sent(Message),
+    SentFast(Message),
+    DelayCycles(u64),
+    DelayNs(u32),
+}
+
+/// Frequency of the guest's TSC: two cycles in each ns.
+pub const TSC_KHZ: u32 = 2_000_000;
+
+/// The machine.
+pub struct Machine {
+    pub regs: Box<RegisterPage>,
+    pub own: Own,
+
+    pub irr_pending: AtomicBool,
+    pub apicv_active: AtomicBool,
+    pub software_enabled: AtomicBool,
+    pub protected: AtomicBool,
+    pub apic_base: AtomicU64,
+    pub timer_mode_mask: AtomicU32,
+    pub timer_advance_ns: AtomicU32,
+    pub hv_timer_in_use: AtomicBool,
+    pub lvt_entries: AtomicU32,
+    pub vapic_address: AtomicU64,
+    pub attention: AtomicU64,
+    pub arbitration_priority: AtomicU32,
+    pub ioapic_handled: [AtomicU64; 4],
+
+    pub vcpu_id: Cell<u32>,
+    pub is_bsp: Cell<bool>,
+    pub has_x2apic: Cell<bool>,
+    pub x2apic_format: Cell<bool>,
+    pub is_split: Cell<bool>,
+    pub suppress: Cell<SuppressEoiBroadcast>,
+    pub lint0_quirk: Cell<bool>,
+    pub intel: Cell<bool>,
+    pub icr_is_split: Cell<bool>,
+    pub bus_cycle_ns: Cell<u64>,
+    pub min_period_us: Cell<u32>,
+    pub tsc_khz: Cell<u32>,
+    pub tsc_scaled: Cell<bool>,
+    pub has_hv_timer: Cell<bool>,
+    pub can_post: Cell<bool>,
+    pub in_guest: Cell<bool>,
+    pub wants_to_run: Cell<bool>,
+    pub fast_path: Cell<bool>,
+    pub has_smm: Cell<bool>,
+    pub posted: RefCell<Option<Vec<u8>>>,
+    pub synic: Cell<Option<u8>>,
+    pub synic_auto_eoi: Cell<bool>,
+    pub stale_eoi: Cell<Option<u8>>,
+
+    pub now: Cell<i64>,
+    pub hrtimer: Cell<Option<i64>>,
+    pub last_hrtimer: Cell<i64>,
+    pub hv_timer: Cell<Option<u64>>,
+    pub preemption_off: Cell<u32>,
+    pub interrupts_off: Cell<u32>,
+
+    pub pv_eoi_enabled: Cell<bool>,
+    pub pv_eoi: Cell<Option<u8>>,
+    pub pv_eoi_writable: Cell<bool>,
+    pub vapic: Cell<Option<u32>>,
+
+    pub events: RefCell<Vec<Event>>,
+}
+
+impl Machine {
+    /// A machine whose vCPU has been created and not been reset.
+    pub fn created(vcpu_id: u32) -> Self {
+        Self {
+            regs: Box::default(),
+            own: Own::default(),
+            irr_pending: false.into(),
+            apicv_active: false.into(),
+            software_enabled: false.into(),
+            protected: false.into(),
+            apic_base: (1 << 11).into(),
+            timer_mode_mask: (3 << 17).into(),
+            timer_advance_ns: 0.into(),
+            hv_timer_in_use: false.into(),
+            lvt_entries: 6.into(),
+            vapic_address: 0.into(),
+            attention: 0.into(),
+            arbitration_priority: 0.into(),
+            ioapic_handled: Default::default(),
+            vcpu_id: vcpu_id.into(),
+            is_bsp: (vcpu_id == 0).into(),
+            has_x2apic: true.into(),
+            x2apic_format: false.into(),
+            is_split: false.into(),
+            suppress: SuppressEoiBroadcast::Quirked.into(),
+            lint0_quirk: true.into(),
+            intel: true.into(),
+            icr_is_split: false.into(),
+            bus_cycle_ns: 1.into(),
+            min_period_us: 200.into(),
+            tsc_khz: TSC_KHZ.into(),
+            tsc_scaled: false.into(),
+            has_hv_timer: false.into(),
+            can_post: false.into(),
+            in_guest: false.into(),
+            wants_to_run: true.into(),
+            fast_path: true.into(),
+            has_smm: true.into(),
+            posted: RefCell::new(None),
+            synic: None.into(),
+            synic_auto_eoi: false.into(),
+            stale_eoi: None.into(),
+            now: 1_000_000.into(),
+            hrtimer: None.into(),
+            last_hrtimer: 0.into(),
+            hv_timer: None.into(),
+            preemption_off: 0.into(),
+            interrupts_off: 0.into(),
+            pv_eoi_enabled: false.into(),
+            pv_eoi: Some(0).into(),
+            pv_eoi_writable: true.into(),
+            vapic: Some(0).into(),
+            events: RefCell::default(),
+        }
+    }
+
+    /// A machine whose vCPU was reset; no events are left from that.
+    pub fn reset(vcpu_id: u32) -> Self {
+        let machine = Self::created(vcpu_id);
+        machine.apic().reset(false);
+        machine.forget();
+        machine
+    }
+
+    /// A machine whose APIC the guest has enabled by software.
+    pub fn enabled() -> Self {
+        let machine = Self::reset(0);
+        machine.write(Offset::SPURIOUS, 0x1ff);
+        machine.forget();
+        machine
+    }
+
+    /// The same in x2APIC mode.
+    pub fn x2apic(vcpu_id: u32) -> Self {
+        let machine = Self::reset(vcpu_id);
+        machine.apic().set_base(0xfee0_0c00, false).unwrap();
+        machine.apic().msr_write(0xf0, 0x1ff).unwrap();
+        machine.forget();
+        machine
+    }
+
+    /// The APIC.
+    pub fn apic(&self) -> LocalApic<'_, Self> {
+        LocalApic::new(&self.regs, &self.own, self)
+    }
+
+    /// Reads a register by memory.
+    pub fn read(&self, register: Offset) -> u32 {
+        let mut data = [0; 4];
+        self.apic().mmio_read(register.0.into(), &mut data);
+        u32::from_le_bytes(data)
+    }
+
+    /// Writes a register by memory.
+    pub fn write(&self, register: Offset, value: u32) {
+        self.apic()
+            .mmio_write(register.0.into(), &value.to_le_bytes());
+    }
+
+    /// The state as the ioctl returns it.
+    pub fn saved(&self) -> SavedRegisters {
+        let mut saved = [0; SAVED_WORDS];
+        self.apic().save(&mut saved).unwrap();
+        saved
+    }
+
+    /// An edge-triggered fixed interrupt, and whether it was accepted.
+    pub fn interrupt(&self, vector: u8) -> bool {
+        self.apic().accept(&message(DeliveryMode::Fixed, vector))
+    }
+
+    /// A level-triggered one.
+    pub fn level_interrupt(&self, vector: u8) -> bool {
+        let mut message = message(DeliveryMode::Fixed, vector);
+        message.trigger = Trigger::Level;
+        self.apic().accept(&message)
+    }
+
+    /// The CPU takes the next interrupt, if there is one.
+    pub fn take(&self) -> Option<u8> {
+        let vector = self.apic().has_interrupt()?;
+        self.apic().ack_interrupt(vector);
+        Some(vector)
+    }
+
+    /// The guest signals an EOI.
+    pub fn eoi(&self) {
+        self.write(Offset::EOI, 0);
+    }
+
+    /// Lets an I/O APIC handle the EOI of a vector.
+    pub fn handle_by_ioapic(&self, vector: u8) {
+        self.ioapic_handled[usize::from(vector / 64)]
+            .fetch_or(1 << (vector % 64), Ordering::Relaxed);
+    }
+
+    /// Moves the clock on, and lets the hrtimer's callback run as often as it
+    /// is due. Returns how often that was.
+    pub fn advance(&self, ns: i64) -> u32 {
+        let end = self.now.get() + ns;
+        let mut runs = 0;
+        while let Some(expires) = self.hrtimer.get().filter(|&expires| expires <= end) {
+            self.now.set(self.now.get().max(expires));
+            self.hrtimer.set(None);
+            if let Some(next) = self.apic().timer_expired() {
+                self.start_hrtimer(next);
+            }
+            runs += 1;
+        }
+        self.now.set(end);
+        runs
+    }
+
+    /// The guest's TSC.
+    pub fn tsc(&self) -> u64 {
+        self.l1_tsc(self.host_tsc())
+    }
+
+    /// Forgets what happened.
+    pub fn forget(&self) {
+        self.events.borrow_mut().clear();
+    }
+
+    /// Did it happen since they were forgotten?
+    pub fn has(&self, event: Event) -> bool {
+        self.events.borrow().contains(&event)
+    }
+
+    /// The messages sent since they were forgotten.
+    pub fn sent(&self) -> Vec<Message> {
+        let events = self.events.borrow();
+        let messages = events.iter().filter_map(|event| match event {
+            Event::Sent(message) | Event::SentFast(message) => Some(*message),
+            _ => None,
+        });
+        messages.collect()
+    }
+
+    fn note(&self, event: Event) {
+        self.events.borrow_mut().push(event);
+    }
+}
+
+/// An edge-triggered message to one APIC.
+pub fn message(delivery_mode: DeliveryMode, vector: u8) -> Message {
+    Message {
+        vector,
+        delivery_mode,
+        destination_mode: DestinationMode::Physical,
+        shorthand: Shorthand::None,
+        trigger: Trigger::Edge,
+        assert: true,
+        redirection_hint: false,
+        destination: 0,
+    }
+}
+
+impl Shared for Machine {
+    fn irr_pending(&self) -> &AtomicBool {
+        &self.irr_pending
+    }
+    fn apicv_active(&self) -> &AtomicBool {
+        &self.apicv_active
+    }
+    fn software_enabled(&self) -> &AtomicBool {
+        &self.software_enabled
+    }
+    fn protected(&self) -> &AtomicBool {
+        &self.protected
+    }
+    fn apic_base(&self) -> &AtomicU64 {
+        &self.apic_base
+    }
+    fn timer_mode_mask(&self) -> &AtomicU32 {
+        &self.timer_mode_mask
+    }
+    fn timer_advance_ns(&self) -> &AtomicU32 {
+        &self.timer_advance_ns
+    }
+    fn hv_timer_in_use(&self) -> &AtomicBool {
+        &self.hv_timer_in_use
+    }
+    fn lvt_entries(&self) -> &AtomicU32 {
+        &self.lvt_entries
+    }
+    fn vapic_address(&self) -> &AtomicU64 {
+        &self.vapic_address
+    }
+    fn attention(&self) -> &AtomicU64 {
+        &self.attention
+    }
+    fn arbitration_priority(&self) -> &AtomicU32 {
+        &self.arbitration_priority
+    }
+    fn ioapic_handled_vectors(&self) -> &[AtomicU64; 4] {
+        &self.ioapic_handled
+    }
+}
+
+impl Host for Machine {
+    fn vcpu_id(&self) -> u32 {
+        self.vcpu_id.get()
+    }
+    fn is_reset_bsp(&self) -> bool {
+        self.is_bsp.get()
+    }
+    fn has_x2apic(&self) -> bool {
+        self.has_x2apic.get()
+    }
+    fn x2apic_format(&self) -> bool {
+        self.x2apic_format.get()
+    }
+    fn is_split(&self) -> bool {
+        self.is_split.get()
+    }
+    fn suppress_eoi_broadcast(&self) -> SuppressEoiBroadcast {
+        self.suppress.get()
+    }
+    fn quirk_lint0_reenabled(&self) -> bool {
+        self.lint0_quirk.get()
+    }
+    fn is_intel_compatible(&self) -> bool {
+        self.intel.get()
+    }
+    fn x2apic_icr_is_split(&self) -> bool {
+        self.icr_is_split.get()
+    }
+    fn reserved_gpa_bits(&self) -> u64 {
+        !((1 << 40) - 1)
+    }
+
+    fn now(&self) -> i64 {
+        self.now.get()
+    }
+    fn host_tsc(&self) -> u64 {
+        self.now.get() as u64 * u64::from(TSC_KHZ) / 1_000_000
+    }
+    fn l1_tsc(&self, host_tsc: u64) -> u64 {
+        host_tsc + 77
+    }
+    fn virtual_tsc_khz(&self) -> u32 {
+        self.tsc_khz.get()
+    }
+    fn tsc_is_scaled(&self) -> bool {
+        self.tsc_scaled.get()
+    }
+    fn nsec_to_cycles(&self, ns: u64) -> u64 {
+        ns.wrapping_mul(u64::from(TSC_KHZ) / 1_000_000)
+    }
+    fn bus_cycle_ns(&self) -> u64 {
+        self.bus_cycle_ns.get()
+    }
+    fn min_timer_period_us(&self) -> u32 {
+        self.min_period_us.get()
+    }
+    fn delay_cycles(&self, cycles: u64) {
+        self.note(Event::DelayCycles(cycles));
+    }
+    fn delay_ns(&self, ns: u32) {
+        self.note(Event::DelayNs(ns));
+    }
+
+    fn start_hrtimer(&self, expires: i64) {
+        self.last_hrtimer.set(expires);
+        self.hrtimer.set(Some(expires));
+    }
+    fn cancel_hrtimer(&self) -> bool {
+        self.hrtimer.take().is_some()
+    }
+    fn restart_hrtimer(&self) {
+        self.hrtimer.set(Some(self.last_hrtimer.get()));
+    }
+    fn can_use_hv_timer(&self) -> bool {
+        self.has_hv_timer.get()
+    }
+    fn set_hv_timer(&self, deadline: u64) -> Option<bool> {
+        assert_ne!(self.preemption_off.get(), 0);
+        self.hv_timer.set(Some(deadline));
+        Some(deadline <= self.tsc())
+    }
+    fn cancel_hv_timer(&self) {
+        assert_ne!(self.preemption_off.get(), 0);
+        self.hv_timer.set(None);
+    }
+    fn can_post_timer_interrupt(&self) -> bool {
+        self.can_post.get()
+    }
+    fn is_in_guest_mode(&self) -> bool {
+        self.in_guest.get()
+    }
+    fn wants_to_run(&self) -> bool {
+        self.wants_to_run.get()
+    }
+    fn without_preemption<R>(&self, f: impl FnOnce() -> R) -> R {
+        self.preemption_off.set(self.preemption_off.get() + 1);
+        let result = f();
+        self.preemption_off.set(self.preemption_off.get() - 1);
+        result
+    }
+    fn without_interrupts<R>(&self, f: impl FnOnce() -> R) -> R {
+        self.interrupts_off.set(self.interrupts_off.get() + 1);
+        let result = f();
+        self.interrupts_off.set(self.interrupts_off.get() - 1);
+        result
+    }
+
+    fn request_event(&self) {
+        self.note(Event::RequestEvent);
+    }
+    fn request_unblock(&self) {
+        self.note(Event::RequestUnblock);
+    }
+    fn request_scan_ioapic(&self) {
+        self.note(Event::RequestScan);
+    }
+    fn request_eoi_exit(&self, vector: u8) {
+        self.note(Event::EoiExit(vector));
+    }
+    fn kick(&self) {
+        self.note(Event::Kick);
+    }
+
+    fn deliver_interrupt(&self, mode: DeliveryMode, trigger: Trigger, vector: u8) {
+        self.note(Event::Deliver(mode, trigger, vector));
+        if let Some(posted) = self.posted.borrow_mut().as_mut() {
+            posted.push(vector);
+            return;
+        }
+        self.apic().set_irr(vector);
+        self.request_event();
+        self.kick();
+    }
+    fn sync_pir_to_irr(&self) -> HighestIrr {
+        let mut posted = self.posted.borrow_mut();
+        let Some(posted) = posted.as_mut() else {
+            return HighestIrr::NotPosted;
+        };
+        for vector in posted.drain(..) {
+            self.apic().set_irr(vector);
+        }
+        HighestIrr::Synced(self.regs.highest(Vectors::Irr))
+    }
+    fn hwapic_isr_update(&self, highest: Option<u8>) {
+        self.note(Event::HighestInService(highest));
+    }
+    fn update_cr8_intercept(&self, tpr: u8, max_irr: Option<u8>) {
+        self.note(Event::Cr8(tpr, max_irr));
+    }
+    fn apicv_pre_state_restore(&self) {
+        self.note(Event::PreRestore);
+    }
+    fn apicv_post_state_restore(&self) {
+        self.note(Event::PostRestore);
+    }
+    fn inject_nmi(&self) {
+        self.note(Event::Nmi);
+    }
+    fn inject_smi(&self) -> bool {
+        self.note(Event::Smi);
+        self.has_smm.get()
+    }
+    fn set_pv_unhalted(&self) {
+        self.note(Event::PvUnhalt);
+    }
+    fn set_pending_init(&self) {
+        self.note(Event::Init);
+    }
+    fn set_pending_startup(&self, vector: u8) {
+        self.note(Event::StartUp(vector));
+    }
+
+    fn synic_has_vector(&self, vector: u8) -> bool {
+        self.synic.get() == Some(vector)
+    }
+    fn synic_auto_eoi(&self, vector: u8) -> bool {
+        self.synic.get() == Some(vector) && self.synic_auto_eoi.get()
+    }
+    fn synic_send_eoi(&self, vector: u8) {
+        self.note(Event::SynicEoi(vector));
+    }
+    fn is_stale_pending_eoi(&self, vector: u8) -> bool {
+        self.stale_eoi.get() == Some(vector)
+    }
+    fn ioapic_eoi(&self, vector: u8, trigger: Trigger) {
+        self.note(Event::IoapicEoi(vector, trigger));
+    }
+    fn rtc_eoi_tracking_restore(&self) {
+        self.note(Event::RtcRestore);
+    }
+
+    fn set_software_enabled(&self, enabled: bool) {
+        self.software_enabled.store(enabled, Ordering::Relaxed);
+        self.note(Event::SoftwareEnabled(enabled));
+    }
+    fn software_enable_written(&self) {
+        self.note(Event::SoftwareEnableWritten);
+    }
+    fn nmi_watchdog_changed(&self, active: bool) {
+        self.note(Event::NmiWatchdog(active));
+    }
+    fn report_tpr_access(&self, write: bool) {
+        self.note(Event::TprAccess(write));
+    }
+    fn set_version(&self) {
+        let entries = self.lvt_entries.load(Ordering::Relaxed);
+        let offered = match self.suppress.get() {
+            SuppressEoiBroadcast::Enabled => true,
+            SuppressEoiBroadcast::Disabled => false,
+            SuppressEoiBroadcast::Quirked => self.is_split.get(),
+        };
+        let directed_eoi = u32::from(self.has_x2apic.get() && offered) << 24;
+        let version = 0x14 | (entries - 1) << 16 | directed_eoi;
+        self.regs.write(Offset::VERSION, version);
+        self.note(Event::Version);
+    }
+    fn mark_map_dirty(&self) {
+        self.note(Event::MapDirty);
+    }
+    fn recalculate_map(&self) {
+        self.note(Event::MapRecalculated);
+    }
+
+    fn hardware_enable_changed(&self, enabled: bool) {
+        self.note(Event::HardwareEnable(enabled));
+    }
+    fn mode_changed(&self) {
+        self.note(Event::ModeChanged);
+    }
+    fn set_base_address(&self, address: u64) {
+        self.note(Event::BaseAddress(address));
+    }
+    fn inhibit_base_modified(&self) {
+        self.note(Event::BaseInhibited);
+    }
+
+    fn deliver(&self, message: &Message) {
+        self.note(Event::Sent(*message));
+        if message.shorthand == Shorthand::Own {
+            self.apic().accept(message);
+        }
+    }
+    fn deliver_fast(&self, message: &Message) -> bool {
+        if self.fast_path.get() {
+            self.note(Event::SentFast(*message));
+        }
+        self.fast_path.get()
+    }
+
+    fn pv_eoi_enabled(&self) -> bool {
+        self.pv_eoi_enabled.get()
+    }
+    fn pv_eoi_disable(&self) {
+        self.pv_eoi_enabled.set(false);
+    }
+    fn pv_eoi_read(&self) -> Option<u8> {
+        self.pv_eoi.get()
+    }
+    fn pv_eoi_write(&self, value: u8) -> bool {
+        if self.pv_eoi_writable.get() {
+            self.pv_eoi.set(Some(value));
+        }
+        self.pv_eoi_writable.get()
+    }
+    fn vapic_read(&self) -> Option<u32> {
+        self.vapic.get()
+    }
+    fn vapic_write(&self, value: u32) {
+        self.vapic.set(Some(value));
+    }
+}
