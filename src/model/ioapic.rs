@@ -167,7 +167,8 @@ pub trait Host {
 
 /// The I/O APIC.
 ///
-/// About 5 KiB, most of it for the RTC: not to be moved about on the stack.
+/// About 5 KiB, most of it for the RTC: not to be moved about on a kernel
+/// stack. An owner copies it to its place from a static made of [`Self::new`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IoApic {
     base_address: u64,

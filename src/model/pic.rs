@@ -111,6 +111,10 @@ pub trait Host {
     fn accepts_interrupts(&self) -> bool;
 
     /// The guest changed the mask bit of `pin` (0 to 15).
+    ///
+    /// Comes after the change and before INTR is recomputed. That needs no
+    /// [`Step`]: whoever listens (the 8254) counts anew from there, and drives
+    /// no line before the call is over.
     fn mask_changed(&mut self, pin: u8, masked: bool);
 
     /// Trace point: `line` of `chip` was driven; `state` is the chip's after.
@@ -239,7 +243,8 @@ impl Pic {
     /// The INTA cycles: takes the request of highest priority into service and
     /// gives its vector, or that of the spurious interrupt if it is gone.
     pub fn acknowledge(&mut self) -> Step {
-        // INTR falls, so that a request behind this one makes it rise again.
+        // INTR falls, so that a request behind this one makes it rise again
+        // and somebody is woken for it.
         self.output = false;
         match self.requested(Chip::Master) {
             None => self.accepted(Chip::Master, SPURIOUS_LINE),
