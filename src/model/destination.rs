@@ -415,6 +415,11 @@ impl<T: Copy> Iterator for Targets<'_, T> {
 }
 
 impl<T: Copy, S: AsRef<[Option<T>]>> DestinationMap<T, S> {
+    /// The caller's memory for the table of physical IDs.
+    pub fn table(&self) -> &S {
+        &self.physical
+    }
+
     /// Which logical destinations can be looked up.
     pub fn logical_mode(&self) -> LogicalMode {
         self.logical_mode
@@ -565,3 +570,6 @@ fn nth_bit(mut mask: u64, nth: u32) -> Option<u32> {
     }
     (mask != 0).then(|| mask.trailing_zeros())
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,7 +25,7 @@ fn a_fixed_interrupt_sets_irr_asks_and_kicks() {
         *machine.events.borrow(),
         [
             Event::Deliver(DeliveryMode::Fixed, Trigger::Edge, 0x44),
-            Event::RequestEvent,
+            Event::InjectionRequest,
             Event::Kick,
         ]
     );
@@ -115,7 +115,7 @@ fn the_other_modes_do_what_they_say() {
             DeliveryMode::RemoteRead,
             0,
             true,
-            &[Event::PvUnhalt, Event::RequestEvent, Event::Kick][..],
+            &[Event::PvUnhalt, Event::InjectionRequest, Event::Kick][..],
         ),
         (DeliveryMode::Smi, 0, true, &[Event::Smi, Event::Kick]),
         (DeliveryMode::Nmi, 0, true, &[Event::Nmi, Event::Kick]),
@@ -123,13 +123,13 @@ fn the_other_modes_do_what_they_say() {
             DeliveryMode::Init,
             0,
             true,
-            &[Event::Init, Event::RequestEvent, Event::Kick],
+            &[Event::Init, Event::InjectionRequest, Event::Kick],
         ),
         (
             DeliveryMode::StartUp,
             0x9a,
             true,
-            &[Event::StartUp(0x9a), Event::RequestEvent, Event::Kick],
+            &[Event::StartUp(0x9a), Event::InjectionRequest, Event::Kick],
         ),
         (DeliveryMode::ExtInt, 0x20, false, &[]),
     ] {

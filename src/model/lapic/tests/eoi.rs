@@ -19,7 +19,7 @@ fn an_eoi_ends_the_highest_vector_in_service_and_lowers_ppr() {
     in_service(&machine, 0x50);
     assert_eq!(machine.read(Offset::PPR), 0x50);
     assert_eq!(machine.apic().eoi(), Some(0x50));
-    assert!(machine.has(Event::RequestEvent));
+    assert!(machine.has(Event::InjectionRequest));
     assert!(!machine.regs.test(Vectors::Isr, 0x50));
     assert!(machine.regs.test(Vectors::Isr, 0x30));
     assert_eq!(machine.regs.read(Offset::PPR), 0x30);
@@ -83,7 +83,7 @@ fn a_stale_route_is_scanned_again_at_its_eoi() {
     machine.stale_eoi.set(Some(0x50));
     in_service(&machine, 0x50);
     machine.eoi();
-    assert!(machine.has(Event::RequestScan));
+    assert!(machine.has(Event::ScanRequest));
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn an_eoi_by_the_cpu_is_only_passed_on() {
     in_service(&machine, 0x50);
     machine.apic().eoi_accelerated(0x50);
     assert!(machine.has(Event::IoapicEoi(0x50, Trigger::Edge)));
-    assert!(machine.has(Event::RequestEvent));
+    assert!(machine.has(Event::InjectionRequest));
     assert!(machine.regs.test(Vectors::Isr, 0x50));
 }
 

@@ -17,9 +17,9 @@ use std::cell::{Cell, RefCell};
 /// What the APIC asked its surroundings for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    RequestEvent,
-    RequestUnblock,
-    RequestScan,
+    InjectionRequest,
+    UnblockRequest,
+    ScanRequest,
     EoiExit(u8),
     Kick,
     Deliver(DeliveryMode, Trigger, u8),
@@ -460,13 +460,13 @@ impl Host for Machine {
     }
 
     fn request_event(&self) {
-        self.note(Event::RequestEvent);
+        self.note(Event::InjectionRequest);
     }
     fn request_unblock(&self) {
-        self.note(Event::RequestUnblock);
+        self.note(Event::UnblockRequest);
     }
     fn request_scan_ioapic(&self) {
-        self.note(Event::RequestScan);
+        self.note(Event::ScanRequest);
     }
     fn request_eoi_exit(&self, vector: u8) {
         self.note(Event::EoiExit(vector));

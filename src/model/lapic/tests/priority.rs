@@ -83,9 +83,9 @@ fn lowering_tpr_asks_for_an_injection_if_something_waits() {
     assert_eq!(machine.take(), None);
     machine.forget();
     machine.write(Offset::TPR, 0x60);
-    assert!(!machine.has(Event::RequestEvent));
+    assert!(!machine.has(Event::InjectionRequest));
     machine.write(Offset::TPR, 0x20);
-    assert!(machine.has(Event::RequestEvent));
+    assert!(machine.has(Event::InjectionRequest));
 }
 
 #[test]

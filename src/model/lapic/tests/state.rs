@@ -118,7 +118,7 @@ fn a_saved_apic_restores_to_the_same_state_and_goes_on_the_same() {
     let mut saved = old.saved();
     let new = Machine::reset(0);
     new.apic().restore(&mut saved).unwrap();
-    assert!(new.has(Event::RequestEvent));
+    assert!(new.has(Event::InjectionRequest));
     // PPR is computed before ISR has been counted, as in KVM, so it is right
     // from the next look for an interrupt on.
     assert_eq!(new.apic().has_interrupt(), Some(0x87));

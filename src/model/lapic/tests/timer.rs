@@ -35,7 +35,7 @@ fn a_one_shot_expires_once() {
     machine.write(Offset::INITIAL_COUNT, 500_000);
     assert_eq!(machine.advance(499_999), 0);
     assert_eq!(machine.advance(1), 1);
-    assert!(machine.has(Event::RequestUnblock) && machine.has(Event::Kick));
+    assert!(machine.has(Event::UnblockRequest) && machine.has(Event::Kick));
     assert_eq!(take_timer(&machine), 1);
     assert_eq!(machine.advance(10_000_000), 0);
     assert_eq!(take_timer(&machine), 0);

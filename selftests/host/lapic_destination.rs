@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Property: whenever the destination map can tell where a message goes, it
+//! goes where the bus would take it, for any population of local APICs.
+
+use ferric_model::destination::{
+    matches, x2apic_ldr, BuildError, DestinationMap, Identity, LogicalMode, Policy, Resolution,
+    Source, MIN_SLOTS,
+};
+use ferric_model::message::{DeliveryMode, DestinationMode, Message, Shorthand, Trigger};
+use proptest::collection::{btree_set, vec};
+use proptest::prelude::*;
+
+const DFR_FLAT: u32 = 0xffff_ffff;
+const DFR_CLUSTER: u32 = 0x0fff_ffff;
+
+/// How a population's APICs are set up. Mixed ones are what an attack makes,
+/// uniform ones what operating systems make; both must occur often.
+#[derive(Clone, Copy, Debug)]
+enum Population {
+    Flat,
+    Cluster,
+    X2Apic,
+    Mixed,
+}
+
+/// What distinguishes an APIC, besides its ID.
+#[derive(Clone, Copy, Debug)]
+struct Setup {
+    mode: u8,
+    ldr: Option<u8>,
+    changed_id: Option<u8>,
+    is_software_enabled: bool,
+}
+
+fn setup() -> impl Strategy<Value = Setup> {
+    (
+        0..3_u8,
+        prop::option::weighted(0.2, any::<u8>()),
+        prop::option::weighted(0.1, any::<u8>()),
+        prop::bool::weighted(0.9),
+    )
+        .prop_map(|(mode, ldr, changed_id, is_software_enabled)| Setup {
+            mode,
+            ldr,
+            changed_id,
+            is_software_enabled,
+        })
+}
+
+fn identity(population: Population, id: u32, setup: &Setup) -> Identity {
+    let mode = match population {
+        Population::Flat => 0,
+        Population::Cluster => 1,
+        Population::X2Apic => 2,
+        Population::Mixed => setup.mode,
+    };
+    let index = id % 60;
+    let logical_id = match (setup.ldr, mode) {
+        (Some(ldr), _) => ldr.into(),
+        (None, 0) => 1 << (index & 7),
+        (None, _) => (index / 4) << 4 | 1 << (index & 3),
+    };
+    let is_x2apic = mode == 2;
+    Identity {
+        x2apic_id: id,
+        xapic_id: setup.changed_id.unwrap_or(id as u8),
+        is_x2apic,
+        is_software_enabled: setup.is_software_enabled,
+        ldr: if is_x2apic {
+            x2apic_ldr(id)
+        } else {
+            logical_id << 24
+        },
+        dfr: if mode == 1 { DFR_CLUSTER } else { DFR_FLAT },
+    }
+}
+
+fn population() -> impl Strategy<Value = Vec<Identity>> {
+    let kind = prop_oneof![
+        Just(Population::Flat),
+        Just(Population::Cluster),
+        Just(Population::X2Apic),
+        Just(Population::Mixed),
+    ];
+    let ids = btree_set(
+        prop_oneof![4 => 0..20_u32, 2 => 0..300_u32, 1 => 0..4096_u32],
+        0..12,
+    );
+    (kind, ids).prop_flat_map(|(kind, ids)| {
+        let count = ids.len();
+        vec(setup(), count).prop_map(move |setups| {
+            let pairs = setups.iter().zip(&ids);
+            pairs
+                .map(|(setup, id)| identity(kind, *id, setup))
+                .collect()
+        })
+    })
+}
+
+fn message() -> impl Strategy<Value = Message> {
+    let destination = prop_oneof![
+        4 => 0..256_u32,
+        2 => 0..300_u32,
+        2 => (0..20_u32, any::<u16>()).prop_map(|(cluster, members)| cluster << 16 | u32::from(members)),
+        1 => prop::sample::select(&[0xff, 0xffff_ffff, 0xfffe, 0x1_00ff][..]),
+        1 => any::<u32>(),
+    ];
+    (
+        destination,
+        any::<bool>(),
+        prop::bool::weighted(0.3),
+        any::<u8>(),
+        prop::sample::select(
+            &[
+                Shorthand::None,
+                Shorthand::None,
+                Shorthand::None,
+                Shorthand::Own,
+                Shorthand::AllIncludingSelf,
+                Shorthand::AllExcludingSelf,
+            ][..],
+        ),
+    )
+        .prop_map(
+            |(destination, logical, lowest, vector, shorthand)| Message {
+                vector,
+                delivery_mode: DeliveryMode::from_bits(lowest.into()),
+                destination_mode: DestinationMode::from_bit(logical),
+                shorthand,
+                trigger: Trigger::Edge,
+                assert: true,
+                redirection_hint: false,
+                destination,
+            },
+        )
+}
+
+fn policy() -> impl Strategy<Value = Policy> {
+    (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
+        |(broadcast_quirk_disabled, x2apic_format, vector_hashing)| Policy {
+            broadcast_quirk_disabled,
+            x2apic_format,
+            vector_hashing,
+        },
+    )
+}
+
+fn priority(id: u32) -> i32 {
+    (id.wrapping_mul(2_654_435_761) >> 28) as i32
+}
+
+type Map = DestinationMap<u32, Vec<Option<u32>>>;
+
+fn build(policy: &Policy, apics: &[Identity]) -> Result<Map, BuildError> {
+    let largest = apics.iter().map(|apic| apic.x2apic_id as usize + 1).max();
+    let slots = vec![None; largest.unwrap_or(0).max(MIN_SLOTS)];
+    let apics = apics.iter().map(|apic| (*apic, apic.x2apic_id));
+    Map::build(slots, policy, apics).0
+}
+
+/// How what the map finds must relate to what the bus finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Relation {
+    /// The same APICs take the message.
+    Same,
+    /// It finds some of those.
+    Some,
+    /// It reads the destination otherwise.
+    None,
+}
+
+/// Where the map means to differ from the bus. In each case KVM's map does
+/// likewise, and the guest can tell only with an unusual set-up.
+fn relation(
+    on_the_bus: &[Identity],
+    map: &Map,
+    message: &Message,
+    source: Source,
+    policy: &Policy,
+) -> Relation {
+    let is_physical = message.destination_mode == DestinationMode::Physical;
+
+    // A cluster's number is taken for four bits, where the bus compares all.
+    if !is_physical && message.destination > 0xff && map.logical_mode() == LogicalMode::Cluster {
+        return Relation::None;
+    }
+    // Only one is picked, by the IDs addressed and not by the APICs there are.
+    if message.is_lowest_priority() {
+        return Relation::Some;
+    }
+    // With 32-bit IDs only one of the APICs with an ID counts. Without them an
+    // xAPIC's large ID is not in the map.
+    if is_physical
+        && (policy.x2apic_format && on_the_bus.len() > 1
+            || !policy.x2apic_format && message.destination > 0xff)
+    {
+        return Relation::Some;
+    }
+    // It may be a broadcast to those in the other mode only.
+    let is_broadcast_to = |is_x2apic: bool| {
+        let other = on_the_bus.iter().any(|apic| apic.is_x2apic == is_x2apic);
+        other && message.destination == if is_x2apic { 0xffff_ffff } else { 0xff }
+    };
+    if is_broadcast_to(false) || is_broadcast_to(true) && source == Source::Device {
+        return Relation::Some;
+    }
+    Relation::Same
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_map_finds_what_the_bus_finds(
+        apics in population(),
+        message in message(),
+        policy in policy(),
+        sender in any::<prop::sample::Index>(),
+        from_device in any::<bool>(),
+    ) {
+        let sender = (!from_device && !apics.is_empty()).then(|| sender.get(&apics));
+        let source = match sender {
+            Some(apic) => Source::Apic { is_x2apic: apic.is_x2apic },
+            None => Source::Device,
+        };
+        let Ok(map) = build(&policy, &apics) else {
+            return Ok(());
+        };
+        let mut found: Vec<u32> = match map.resolve(&message, source, &policy, priority) {
+            Resolution::Slow => return Ok(()),
+            Resolution::Sender => vec![sender.unwrap().x2apic_id],
+            Resolution::Targets(targets) => targets.collect(),
+        };
+        found.sort_unstable();
+        let matching: Vec<Identity> = apics
+            .iter()
+            .filter(|apic| {
+                let is_sender = sender.is_some_and(|sender| sender.x2apic_id == apic.x2apic_id);
+                matches(apic, &message, source, is_sender, &policy)
+            })
+            .copied()
+            .collect();
+
+        // An APIC that is disabled by software drops the message.
+        let takes = |id: &u32| apics.iter().any(|apic| apic.x2apic_id == *id && apic.is_software_enabled);
+        let on_the_bus: Vec<u32> = matching.iter().map(|apic| apic.x2apic_id).collect();
+        let relation = match message.shorthand {
+            Shorthand::None => relation(&matching, &map, &message, source, &policy),
+            _ => Relation::Same,
+        };
+        match relation {
+            Relation::Same => {
+                let taken: Vec<u32> = found.iter().copied().filter(takes).collect();
+                let expected: Vec<u32> = on_the_bus.iter().copied().filter(takes).collect();
+                prop_assert_eq!(taken, expected);
+            }
+            Relation::Some => prop_assert!(found.iter().all(|id| on_the_bus.contains(id))),
+            Relation::None => {}
+        }
+        if message.is_lowest_priority() && message.shorthand == Shorthand::None {
+            prop_assert!(found.len() <= 1);
+            let lowest = on_the_bus.iter().map(|id| priority(*id)).min();
+            if !policy.vector_hashing && on_the_bus.len() > 1 && relation != Relation::None
+                && message.destination_mode == DestinationMode::Logical
+                && ![0xff, 0xffff_ffff].contains(&message.destination)
+                && on_the_bus.iter().all(takes)
+            {
+                prop_assert_eq!(found.first().map(|id| priority(*id)), lowest);
+            }
+        }
+    }
+
+    #[test]
+    fn the_map_is_refused_only_where_two_apics_share_an_id(
+        apics in population(),
+        policy in policy(),
+    ) {
+        let mut ids: Vec<u32> = apics
+            .iter()
+            .map(|apic| if apic.is_x2apic { apic.x2apic_id } else { apic.xapic_id.into() })
+            .collect();
+        ids.sort_unstable();
+        let shared = ids.windows(2).any(|pair| pair[0] == pair[1]);
+        let result = build(&policy, &apics);
+        if shared && !policy.x2apic_format {
+            prop_assert_eq!(result.err(), Some(BuildError::Aliased));
+        } else {
+            prop_assert!(result.is_ok());
+        }
+    }
+
+    #[test]
+    fn a_range_of_ids_is_the_same_as_one_after_the_other(
+        apics in population(),
+        policy in policy(),
+        first in prop_oneof![0..300_u32, any::<u32>()],
+        bitmap in any::<u64>(),
+    ) {
+        let Ok(map) = build(&policy, &apics) else {
+            return Ok(());
+        };
+        let range: Vec<u32> = map.physical_range(first, bitmap).collect();
+        let singles: Vec<u32> = (0..64)
+            .filter(|bit| bitmap & 1 << bit != 0)
+            .filter_map(|bit| map.physical(first.checked_add(bit)?))
+            .collect();
+        prop_assert_eq!(range, singles);
+    }
+}
