@@ -6,6 +6,7 @@
 # shellcheck disable=SC2034
 
 BOOT=/root/boot
+FERRIC_STATS=${FERRIC_STATS:-/sys/kernel/debug/ferric}
 GUEST_TIMEOUT=${GUEST_TIMEOUT:-120}
 
 # start_guest DIR MACHINE IRQCHIP CPUS CPU_FLAGS NIC KERNEL_ARGUMENTS
@@ -39,8 +40,8 @@ start_guest() {
 	guest_pid=$!
 }
 
-# wait_for_guest: until the guest has given its verdict. Fails when QEMU ends
-# or the time limit is reached first.
+# wait_for_guest COMMAND: until the guest has given its verdict; runs COMMAND
+# now and then meanwhile. Fails when QEMU ends or the time limit is reached first.
 wait_for_guest() {
 	guest_deadline=$(($(cut -d. -f1 /proc/uptime) + GUEST_TIMEOUT))
 	until grep -q '^verdict ' "$guest_dir/report"; do
@@ -52,14 +53,16 @@ wait_for_guest() {
 			guest_error="no verdict after $GUEST_TIMEOUT s"
 			return 1
 		fi
+		$1
 		sleep 0.2
 	done
+	$1
 }
 
 # read_stats FILE: copies ferric's counts of the guest's VM. Fails if the VM
 # is not ferric's.
 read_stats() {
-	for guest_vm in /sys/kernel/debug/ferric/vm-"$guest_pid"-*; do
+	for guest_vm in "$FERRIC_STATS"/vm-"$guest_pid"-*; do
 		if cat "$guest_vm/stats" >"$1" 2>/dev/null; then
 			return 0
 		fi
@@ -99,6 +102,7 @@ show_guest() {
 	for show_part in report qemu.err console; do
 		[ -s "$guest_dir/$show_part" ] || continue
 		echo "# $show_part:"
-		tr -d '\r' <"$guest_dir/$show_part" | tail -n 60 | sed 's/^/#   /'
+		tr -d '\r' <"$guest_dir/$show_part" | grep -vE '^irq: +[A-Z0-9]+:( +0)+ ' |
+			tail -n 60 | sed 's/^/#   /'
 	done
 }
