@@ -4,11 +4,18 @@
 # What guest-run and guest-matrix share. Sourced, after lib.sh.
 
 # prepare_boot DIR KERNEL: fills DIR with what a guest boots from and with the
-# scripts that start it inside the machine.
+# scripts that start it inside the machine, whose kernel is KERNEL. The guests of
+# a debug kernel run the normal one: what it checks is the host's side.
+# Sets vm_options to what the machine needs for its guests.
 prepare_boot() {
 	local boot_dir=$1 kernel_dir busybox root
+	vm_options+=(--kernel "$2" --add-qemu --add "$boot_dir:/root/boot" --memory 2048)
 	case $2 in
-	normal | debug | unpatched) kernel_dir=$("$FERRIC_ROOT/scripts/kernel" --variant "$2" | tail -n1) ;;
+	normal | unpatched) kernel_dir=$("$FERRIC_ROOT/scripts/kernel" --variant "$2" | tail -n1) ;;
+	debug)
+		kernel_dir=$("$FERRIC_ROOT/scripts/kernel" --variant normal | tail -n1)
+		vm_options+=(--memory 3072 --env GUEST_TIMEOUT=400)
+		;;
 	*) kernel_dir=$2 ;;
 	esac
 	[[ -r $kernel_dir/bzImage ]] || die "no kernel at $kernel_dir"
