@@ -9,7 +9,7 @@
 # Sets vm_options to what the machine needs for its guests.
 prepare_boot() {
 	local boot_dir=$1 kernel_dir busybox root
-	vm_options+=(--kernel "$2" --add-qemu --add "$boot_dir:/root/boot" --memory 2048)
+	vm_options+=(--kernel "$2" --add-qemu --add "$boot_dir:/root/boot" --memory 2048 --ferric-args stats=1)
 	case $2 in
 	normal | unpatched) kernel_dir=$("$FERRIC_ROOT/scripts/kernel" --variant "$2" | tail -n1) ;;
 	debug)

@@ -60,11 +60,15 @@ wait_for_guest() {
 }
 
 # read_stats FILE: copies ferric's counts of the guest's VM. Fails if the VM
-# is not ferric's.
+# is not ferric's, or if ferric gave it no interrupt.
 read_stats() {
 	for guest_vm in "$FERRIC_STATS"/vm-"$guest_pid"-*; do
 		if cat "$guest_vm/stats" >"$1" 2>/dev/null; then
-			return 0
+			if grep -qE '^(lapic_injected|pic_delivered) +[1-9]' "$1"; then
+				return 0
+			fi
+			guest_error="ferric has this QEMU's VM, and counted no interrupt of it"
+			return 1
 		fi
 	done
 	guest_error="ferric knows no VM of this QEMU"
