@@ -6,7 +6,7 @@
 #include "irq_vm.h"
 #include "kselftest_harness.h"
 
-#define NR_CPUS			4
+#define NR_VCPUS			4
 #define ALL			0xfu
 #define PIN			20	/* on the I/O APIC alone */
 
@@ -70,7 +70,7 @@ FIXTURE_VARIANT_ADD(addressing, x2apic_ioapic) {
 
 FIXTURE_SETUP(addressing)
 {
-	self->ivm = irq_vm_create(NR_CPUS, IRQCHIP_FULL, variant->x2apic);
+	self->ivm = irq_vm_create(NR_VCPUS, IRQCHIP_FULL, variant->x2apic);
 }
 
 FIXTURE_TEARDOWN(addressing)
@@ -140,10 +140,10 @@ TEST_F(addressing, physical)
 {
 	u32 id;
 
-	for (id = 0; id < NR_CPUS; id++)
+	for (id = 0; id < NR_VCPUS; id++)
 		expect_receivers(BIT(id), self->ivm, variant->source, id,
 				 PHYSICAL, FIXED, 0x40 + id);
-	expect_receivers(0u, self->ivm, variant->source, NR_CPUS, PHYSICAL, FIXED, 0x50);
+	expect_receivers(0u, self->ivm, variant->source, NR_VCPUS, PHYSICAL, FIXED, 0x50);
 	expect_receivers(0u, self->ivm, variant->source, 0xfe, PHYSICAL, FIXED, 0x50);
 }
 
@@ -165,7 +165,7 @@ TEST_F(addressing, logical_flat)
 	int i;
 
 	/* The logical IDs of x2APIC's cluster 0 are the same bits. */
-	for (i = 0; i < NR_CPUS && !variant->x2apic; i++) {
+	for (i = 0; i < NR_VCPUS && !variant->x2apic; i++) {
 		cpu_apic_write(&self->ivm->cpu[i], APIC_DFR, APIC_DFR_FLAT);
 		cpu_apic_write(&self->ivm->cpu[i], APIC_LDR, BIT(24 + i));
 	}
@@ -185,7 +185,7 @@ TEST_F(addressing, lowest_priority_goes_to_one)
 	u8 vector;
 	int i;
 
-	for (i = 0; i < NR_CPUS && !variant->x2apic; i++)
+	for (i = 0; i < NR_VCPUS && !variant->x2apic; i++)
 		cpu_apic_write(&self->ivm->cpu[i], APIC_LDR, BIT(24 + i));
 
 	for (vector = 0x60; vector < 0x70; vector++) {
@@ -218,7 +218,7 @@ TEST_F(addressing, nmi)
 
 	/* The vector of an NMI means nothing. */
 	deliver(ivm, variant->source, 2, PHYSICAL, NMI, 0x77);
-	for (i = 1; i < NR_CPUS; i++) {
+	for (i = 1; i < NR_VCPUS; i++) {
 		TEST_ASSERT_EQ(pending_nmis(&ivm->cpu[i]), i == 2);
 		TEST_ASSERT_EQ(lapic_count(&ivm->cpu[i], APIC_IRR), 0);
 	}
@@ -242,7 +242,7 @@ TEST_F(addressing, smi)
 		SKIP(return, "this KVM has no SMM");
 
 	deliver(self->ivm, variant->source, 2, PHYSICAL, SMI, 0);
-	for (i = 1; i < NR_CPUS; i++) {
+	for (i = 1; i < NR_VCPUS; i++) {
 		vcpu_events_get(self->ivm->cpu[i].vcpu, &events);
 		TEST_ASSERT_EQ(events.smi.pending, i == 2);
 		TEST_ASSERT_EQ(lapic_count(&self->ivm->cpu[i], APIC_IRR), 0);
@@ -317,7 +317,7 @@ FIXTURE_VARIANT_ADD(xapic, ioapic) {
 
 FIXTURE_SETUP(xapic)
 {
-	self->ivm = irq_vm_create(NR_CPUS, IRQCHIP_FULL, false);
+	self->ivm = irq_vm_create(NR_VCPUS, IRQCHIP_FULL, false);
 }
 
 FIXTURE_TEARDOWN(xapic)
@@ -327,11 +327,11 @@ FIXTURE_TEARDOWN(xapic)
 
 TEST_F(xapic, logical_cluster)
 {
-	static const u8 ldr[NR_CPUS] = { 0x11, 0x12, 0x21, 0x24 };
+	static const u8 ldr[NR_VCPUS] = { 0x11, 0x12, 0x21, 0x24 };
 	struct irq_vm *ivm = self->ivm;
 	int i;
 
-	for (i = 0; i < NR_CPUS; i++) {
+	for (i = 0; i < NR_VCPUS; i++) {
 		cpu_apic_write(&ivm->cpu[i], APIC_DFR, APIC_DFR_CLUSTER);
 		cpu_apic_write(&ivm->cpu[i], APIC_LDR, (u32)ldr[i] << 24);
 	}
@@ -416,9 +416,9 @@ TEST(shorthands)
 	int x2apic, sender;
 
 	for (x2apic = 0; x2apic < 2; x2apic++) {
-		struct irq_vm *ivm = irq_vm_create(NR_CPUS, IRQCHIP_FULL, x2apic);
+		struct irq_vm *ivm = irq_vm_create(NR_VCPUS, IRQCHIP_FULL, x2apic);
 
-		for (sender = 0; sender < NR_CPUS; sender++) {
+		for (sender = 0; sender < NR_VCPUS; sender++) {
 			struct irq_cpu *cpu = &ivm->cpu[sender];
 			u32 icr = APIC_INT_ASSERT | 0x50;
 
@@ -434,7 +434,7 @@ TEST(shorthands)
 		}
 		cpu_send_ipi(&ivm->cpu[1], APIC_INT_ASSERT | APIC_DM_NMI |
 			     APIC_DEST_ALLBUT, 0);
-		for (sender = 0; sender < NR_CPUS; sender++) {
+		for (sender = 0; sender < NR_VCPUS; sender++) {
 			cpu_rdtsc(&ivm->cpu[sender]);
 			if (sender == 1)
 				cpu_expect_no_irqs(&ivm->cpu[sender]);
@@ -447,15 +447,15 @@ TEST(shorthands)
 
 TEST(modes_mixed)
 {
-	struct irq_vm *ivm = irq_vm_create(NR_CPUS, IRQCHIP_FULL, false);
+	struct irq_vm *ivm = irq_vm_create(NR_VCPUS, IRQCHIP_FULL, false);
 	u32 id;
 
 	cpu_enable_apic(&ivm->cpu[2], true);
 	cpu_enable_apic(&ivm->cpu[3], true);
-	for (id = 0; id < NR_CPUS; id++) {
+	for (id = 0; id < NR_VCPUS; id++) {
 		int sender;
 
-		for (sender = 0; sender < NR_CPUS; sender++) {
+		for (sender = 0; sender < NR_VCPUS; sender++) {
 			cpu_send_ipi(&ivm->cpu[sender], APIC_INT_ASSERT | 0x50, id);
 			TEST_ASSERT_EQ(receivers(ivm, 0x50), BIT(id));
 		}
@@ -550,7 +550,7 @@ TEST(broadcast_quirk)
 
 TEST(msi_redirection_hint)
 {
-	struct irq_vm *ivm = irq_vm_create(NR_CPUS, IRQCHIP_SPLIT, true);
+	struct irq_vm *ivm = irq_vm_create(NR_VCPUS, IRQCHIP_SPLIT, true);
 	u8 vector;
 
 	for (vector = 0x60; vector < 0x68; vector++) {
@@ -567,7 +567,7 @@ TEST(msi_redirection_hint)
 
 TEST(msi_return_value)
 {
-	struct irq_vm *ivm = irq_vm_create(NR_CPUS, IRQCHIP_SPLIT, true);
+	struct irq_vm *ivm = irq_vm_create(NR_VCPUS, IRQCHIP_SPLIT, true);
 
 	TEST_ASSERT_EQ(signal_msi(ivm, MSI_ADDR(1), 0, 0x50), 1);
 	TEST_ASSERT_EQ(signal_msi(ivm, MSI_ADDR(9), 0, 0x50), 0);

@@ -21,8 +21,8 @@
 #include "processor.h"
 #include "test_util.h"
 
-#define NR_CPUS			4
-#define ALL_CPUS		(BIT(NR_CPUS) - 1)
+#define NR_VCPUS			4
+#define ALL_VCPUS		(BIT(NR_VCPUS) - 1)
 /* Fewer than vCPUs, so that some are always halted. */
 #define NR_TOKENS		2
 #define TOKEN_VECTOR		0x40
@@ -50,7 +50,7 @@ struct token {
 	u32 sender;
 	u64 hops;
 	u64 left;			/* arrivals to go */
-	u64 sent[NR_CPUS][NR_CPUS];	/* by sender and receiver */
+	u64 sent[NR_VCPUS][NR_VCPUS];	/* by sender and receiver */
 };
 
 struct percpu {
@@ -58,7 +58,7 @@ struct percpu {
 	u32 index;
 	u32 work;			/* tokens to send on */
 	bool stop;
-	u64 received[NR_CPUS][NR_TOKENS];
+	u64 received[NR_VCPUS][NR_TOKENS];
 	u64 unexpected;			/* not addressed to this vCPU, or twice */
 	u64 mismatched;			/* count differs from the sender's */
 	u64 halts;
@@ -71,7 +71,7 @@ struct storm {
 	u32 ready;
 	u32 retired;
 	struct token token[NR_TOKENS];
-	struct percpu cpu[NR_CPUS];
+	struct percpu cpu[NR_VCPUS];
 };
 
 static struct storm storm;
@@ -119,7 +119,7 @@ static void guest_send(struct percpu *cpu, u32 index)
 
 	/* Any but this vCPU, in an order that does not repeat after a few. */
 	to = ((u32)token->hops * 2654435761u) >> 16;
-	to = (me + 1 + to % (NR_CPUS - 1)) % NR_CPUS;
+	to = (me + 1 + to % (NR_VCPUS - 1)) % NR_VCPUS;
 	switch (storm.kind) {
 	case UNICAST:
 		receivers = BIT(to);
@@ -130,12 +130,12 @@ static void guest_send(struct percpu *cpu, u32 index)
 		 * All others without that one.  Flat logical IDs and those of
 		 * x2APIC's cluster 0 are the same bits.
 		 */
-		receivers = ALL_CPUS & ~BIT(me) & ~BIT(to);
+		receivers = ALL_VCPUS & ~BIT(me) & ~BIT(to);
 		dest = receivers;
 		icr |= APIC_DEST_LOGICAL;
 		break;
 	case ALL_BUT_SELF:
-		receivers = ALL_CPUS & ~BIT(me);
+		receivers = ALL_VCPUS & ~BIT(me);
 		icr |= APIC_DEST_ALLBUT;
 		break;
 	default:
@@ -146,7 +146,7 @@ static void guest_send(struct percpu *cpu, u32 index)
 
 	token->hops++;
 	token->sender = me;
-	for (to = 0; to < NR_CPUS; to++) {
+	for (to = 0; to < NR_VCPUS; to++) {
 		if (!(receivers & BIT(to)))
 			continue;
 		token->sent[me][to]++;
@@ -215,7 +215,7 @@ static void guest_code(u32 index)
 	}
 
 	__sync_add_and_fetch(&storm.ready, 1);
-	while (READ_ONCE(storm.ready) < NR_CPUS)
+	while (READ_ONCE(storm.ready) < NR_VCPUS)
 		cpu_relax();
 
 	if (!index)
@@ -264,8 +264,8 @@ static u64 count_arrivals(const struct storm *s)
 	u64 sum = 0;
 	int to, from, t;
 
-	for (to = 0; to < NR_CPUS; to++)
-		for (from = 0; from < NR_CPUS; from++)
+	for (to = 0; to < NR_VCPUS; to++)
+		for (from = 0; from < NR_VCPUS; from++)
 			for (t = 0; t < NR_TOKENS; t++)
 				sum += READ_ONCE(s->cpu[to].received[from][t]);
 	return sum;
@@ -276,7 +276,7 @@ static double seconds(void)
 	struct timespec ts;
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec + ts.tv_nsec * 1e-9;
+	return ts.tv_sec + ts.tv_nsec / 1e9;
 }
 
 static void print_stalled(const struct storm *s)
@@ -287,7 +287,7 @@ static void print_stalled(const struct storm *s)
 		ksft_print_msg("token %d: vector %#x, sent by %u, hop %lu, not seen by vCPUs %#x\n",
 			       i, TOKEN_VECTOR + i, s->token[i].sender,
 			       s->token[i].hops, s->token[i].pending);
-	for (i = 0; i < NR_CPUS; i++)
+	for (i = 0; i < NR_VCPUS; i++)
 		ksft_print_msg("vCPU %d: halted %lu times\n", i,
 			       s->cpu[i].halts);
 }
@@ -298,8 +298,8 @@ static int check(const struct storm *s, u64 wanted)
 	u64 arrived = count_arrivals(s), halts = 0;
 	int from, to, t, faults = 0;
 
-	for (from = 0; from < NR_CPUS; from++) {
-		for (to = 0; to < NR_CPUS; to++) {
+	for (from = 0; from < NR_VCPUS; from++) {
+		for (to = 0; to < NR_VCPUS; to++) {
 			u64 sent = 0, received = 0;
 			bool used = s->kind == SELF ? from == to : from != to;
 
@@ -318,7 +318,7 @@ static int check(const struct storm *s, u64 wanted)
 		}
 	}
 
-	for (to = 0; to < NR_CPUS; to++) {
+	for (to = 0; to < NR_VCPUS; to++) {
 		halts += s->cpu[to].halts;
 		if (!s->cpu[to].unexpected && !s->cpu[to].mismatched)
 			continue;
@@ -332,7 +332,7 @@ static int check(const struct storm *s, u64 wanted)
 		faults++;
 	}
 	/* One vCPU acts on each arrival, all the others were or go to sleep. */
-	if (halts < arrived / (2 * NR_CPUS)) {
+	if (halts < arrived / (2 * NR_VCPUS)) {
 		ksft_print_msg("only %lu halts in %lu arrivals\n", halts, arrived);
 		faults++;
 	}
@@ -343,8 +343,8 @@ static int check(const struct storm *s, u64 wanted)
 static void run_storm(enum ipi_kind kind, bool x2apic, u64 ipis, int stall_secs)
 {
 	const char *mode = x2apic ? "x2apic" : "xapic";
-	struct kvm_vcpu *vcpus[NR_CPUS];
-	pthread_t threads[NR_CPUS];
+	struct kvm_vcpu *vcpus[NR_VCPUS];
+	pthread_t threads[NR_VCPUS];
 	double start, last_print, last_move;
 	u64 arrived, last = 0;
 	struct storm *s;
@@ -359,7 +359,7 @@ static void run_storm(enum ipi_kind kind, bool x2apic, u64 ipis, int stall_secs)
 	ipis = ipis / NR_TOKENS * NR_TOKENS;
 	nr_done = 0;
 
-	vm = vm_create_with_vcpus(NR_CPUS, guest_code, vcpus);
+	vm = vm_create_with_vcpus(NR_VCPUS, guest_code, vcpus);
 	virt_pg_map(vm, APIC_DEFAULT_GPA, APIC_DEFAULT_GPA);
 	sync_global_to_guest(vm, storm);
 	s = addr_gva2hva(vm, (gva_t)&storm);
@@ -373,13 +373,13 @@ static void run_storm(enum ipi_kind kind, bool x2apic, u64 ipis, int stall_secs)
 	start = seconds();
 	last_print = start;
 	last_move = start;
-	for (i = 0; i < NR_CPUS; i++) {
+	for (i = 0; i < NR_VCPUS; i++) {
 		vcpu_args_set(vcpus[i], 1, i);
 		TEST_ASSERT(!pthread_create(&threads[i], NULL, vcpu_thread, vcpus[i]),
 			    "cannot start a vCPU thread");
 	}
 
-	while (READ_ONCE(nr_done) < NR_CPUS) {
+	while (READ_ONCE(nr_done) < NR_VCPUS) {
 		double now;
 
 		usleep(20000);
@@ -404,7 +404,7 @@ static void run_storm(enum ipi_kind kind, bool x2apic, u64 ipis, int stall_secs)
 				       arrived / (now - start));
 		}
 	}
-	for (i = 0; i < NR_CPUS; i++)
+	for (i = 0; i < NR_VCPUS; i++)
 		pthread_join(threads[i], NULL);
 
 	ksft_print_msg("%s %s: %.1f s\n", mode, kind_names[kind],
@@ -415,8 +415,8 @@ static void run_storm(enum ipi_kind kind, bool x2apic, u64 ipis, int stall_secs)
 
 static void usage(const char *name)
 {
-	printf("usage: %s [-n IPIs in all] [-s seconds without an arrival]\n",
-	       name);
+	fprintf(stderr, "%s [-n IPIs in all] [-s seconds without an arrival]\n",
+		name);
 	exit(KSFT_FAIL);
 }
 

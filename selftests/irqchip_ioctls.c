@@ -7,16 +7,16 @@
 #include "irq_vm.h"
 #include "kselftest_harness.h"
 
-#define expect_errno(err, call) ({					\
-	int __ret, __err;						\
+#define expect_errno(wanted, call) ({					\
+	int __wanted = (wanted), __ret, __errno;			\
 									\
 	errno = 0;							\
 	__ret = (call);							\
-	__err = errno;							\
-	TEST_ASSERT(__ret == -1 && __err == (err),			\
+	__errno = errno;						\
+	TEST_ASSERT(__ret == -1 && __errno == __wanted,			\
 		    "line %d: %s: wanted errno %d (%s), got %d, errno %d (%s)", \
-		    __LINE__, #call, err, strerror(err), __ret, __err,	\
-		    strerror(__err));					\
+		    __LINE__, #call, __wanted, strerror(__wanted), __ret, \
+		    __errno, strerror(__errno));			\
 })
 
 #define expect_ok(call) ({						\

@@ -9,7 +9,7 @@
 #include "irq_vm.h"
 #include "kselftest_harness.h"
 
-#define NR_CPUS			4
+#define NR_VCPUS			4
 #define VECTOR			0x51
 #define NO_EOI_EXITS		0
 
@@ -46,7 +46,7 @@ FIXTURE_VARIANT_ADD(msi, split_x2apic) {
 
 FIXTURE_SETUP(msi)
 {
-	self->ivm = irq_vm_create(NR_CPUS, variant->mode, variant->x2apic);
+	self->ivm = irq_vm_create(NR_VCPUS, variant->mode, variant->x2apic);
 	self->routes = routing_create();
 	self->fd = kvm_new_eventfd();
 }
@@ -71,7 +71,7 @@ TEST_F(msi, to_each_vcpu)
 	u32 id;
 
 	TEST_ASSERT_EQ(irqfd_assign(self->ivm, self->fd, 24, -1), 0);
-	for (id = 0; id < NR_CPUS; id++) {
+	for (id = 0; id < NR_VCPUS; id++) {
 		struct irq_cpu *cpu = &self->ivm->cpu[id];
 
 		route(self->ivm, self->routes, 24, id, VECTOR + id);
@@ -264,7 +264,7 @@ static u64 sum_irqs(struct irq_vm *ivm)
 	u64 sum = 0;
 	int i;
 
-	for (i = 1; i < NR_CPUS; i++)
+	for (i = 1; i < NR_VCPUS; i++)
 		sum += READ_ONCE(ivm->cpu[i].guest->nr_irqs);
 	return sum;
 }
@@ -273,13 +273,13 @@ TEST_F_TIMEOUT(msi, routes_change_under_load, 120)
 {
 	struct irq_vm *ivm = self->ivm;
 	struct storm storm = { .ivm = ivm, .routes = self->routes };
-	struct runner runner[NR_CPUS];
+	struct runner runner[NR_VCPUS];
 	pthread_t rerouter;
 	int i, j;
 
 	route(ivm, self->routes, 24, 1, VECTOR);
 	TEST_ASSERT_EQ(irqfd_assign(ivm, self->fd, 24, -1), 0);
-	for (i = 1; i < NR_CPUS; i++) {
+	for (i = 1; i < NR_VCPUS; i++) {
 		/* They end when the last message has come to each. */
 		runner[i] = (struct runner){ .cpu = &ivm->cpu[i], .arg = ~0u };
 		pthread_create(&runner[i].thread, NULL, run_halting, &runner[i]);
@@ -295,7 +295,7 @@ TEST_F_TIMEOUT(msi, routes_change_under_load, 120)
 	WRITE_ONCE(storm.stop, true);
 	pthread_join(rerouter, NULL);
 	/* Let the vCPUs go: their count is as high as it has to be. */
-	for (i = 1; i < NR_CPUS; i++) {
+	for (i = 1; i < NR_VCPUS; i++) {
 		WRITE_ONCE(ivm->cpu[i].guest->nr_irqs, ~0u - 1);
 		signal_msi(ivm, MSI_ADDR(i), 0, VECTOR);
 		pthread_join(runner[i].thread, NULL);

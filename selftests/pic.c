@@ -31,12 +31,16 @@
 
 #define BASE			0x40
 #define SLAVE_BASE		0x68
-#define IRQ(n)			((n) < 8 ? BASE + (n) : SLAVE_BASE + (n) - 8)
 
 FIXTURE(pic) {
 	struct irq_vm *ivm;
 	struct irq_cpu *cpu;
 };
+
+static u8 vector_of(int irq)
+{
+	return irq < 8 ? BASE + irq : SLAVE_BASE + irq - 8;
+}
 
 static void init_pics(struct irq_cpu *cpu, u8 base, u8 slave_base, u8 icw4)
 {
@@ -136,14 +140,14 @@ TEST_F(pic, priorities_fully_nested)
 	pulse(self->ivm, 3);
 	TEST_ASSERT_EQ(read_irr(cpu, MASTER_CMD), BIT(1) | BIT(3) | BIT(5));
 	cpu_take_irqs(cpu);
-	cpu_expect_log(cpu, IRQ(1));
+	cpu_expect_log(cpu, vector_of(1));
 	TEST_ASSERT_EQ(read_isr(cpu, MASTER_CMD), BIT(1));
 	TEST_ASSERT_EQ(read_irr(cpu, MASTER_CMD), BIT(3) | BIT(5));
 
 	/* A higher one interrupts, the lower ones wait. */
 	pulse(self->ivm, 0);
 	cpu_take_irqs(cpu);
-	cpu_expect_log(cpu, IRQ(0));
+	cpu_expect_log(cpu, vector_of(0));
 	TEST_ASSERT_EQ(read_isr(cpu, MASTER_CMD), BIT(0) | BIT(1));
 
 	/* The non-specific EOI ends the highest in service. */
@@ -153,10 +157,10 @@ TEST_F(pic, priorities_fully_nested)
 	cpu_expect_no_irqs(cpu);
 	cpu_outb(cpu, MASTER_CMD, OCW2_EOI);
 	cpu_take_irqs(cpu);
-	cpu_expect_log(cpu, IRQ(3));
+	cpu_expect_log(cpu, vector_of(3));
 	cpu_outb(cpu, MASTER_CMD, OCW2_EOI);
 	cpu_take_irqs(cpu);
-	cpu_expect_log(cpu, IRQ(5));
+	cpu_expect_log(cpu, vector_of(5));
 	cpu_outb(cpu, MASTER_CMD, OCW2_EOI);
 	TEST_ASSERT_EQ(read_isr(cpu, MASTER_CMD), 0);
 	/* With nothing in service it does nothing. */
@@ -173,7 +177,7 @@ TEST_F(pic, edges)
 	irq_line(self->ivm, 4, 0);
 	TEST_ASSERT_EQ(irq_line(self->ivm, 4, 1), 0);
 	cpu_take_irqs(cpu);
-	cpu_expect_log(cpu, IRQ(4));
+	cpu_expect_log(cpu, vector_of(4));
 	cpu_outb(cpu, MASTER_CMD, OCW2_EOI);
 	/* The line is still high, which is no edge. */
 	irq_line(self->ivm, 4, 1);
@@ -182,7 +186,7 @@ TEST_F(pic, edges)
 	irq_line(self->ivm, 4, 0);
 	irq_line(self->ivm, 4, 1);
 	cpu_take_irqs(cpu);
-	cpu_expect_log(cpu, IRQ(4));
+	cpu_expect_log(cpu, vector_of(4));
 }
 
 TEST_F(pic, mask_register)
@@ -201,7 +205,7 @@ TEST_F(pic, mask_register)
 	TEST_ASSERT_EQ(read_irr(cpu, MASTER_CMD), BIT(3));
 	cpu_outb(cpu, MASTER_DATA, 0);
 	cpu_take_irqs(cpu);
-	cpu_expect_log(cpu, IRQ(3));
+	cpu_expect_log(cpu, vector_of(3));
 	cpu_outb(cpu, MASTER_CMD, OCW2_EOI);
 
 	/* A mask on the cascade silences the slave. */
@@ -213,7 +217,7 @@ TEST_F(pic, mask_register)
 	TEST_ASSERT_EQ(read_irr(cpu, SLAVE_CMD), BIT(1));
 	cpu_outb(cpu, MASTER_DATA, 0);
 	cpu_take_irqs(cpu);
-	cpu_expect_log(cpu, IRQ(9));
+	cpu_expect_log(cpu, vector_of(9));
 }
 
 TEST_F(pic, cascade)
@@ -225,7 +229,7 @@ TEST_F(pic, cascade)
 	pulse(self->ivm, 9);
 	cpu_take_irqs(cpu);
 	/* The slave's lines come where the master's second is: before the third. */
-	cpu_expect_log(cpu, IRQ(9));
+	cpu_expect_log(cpu, vector_of(9));
 	TEST_ASSERT_EQ(read_isr(cpu, MASTER_CMD), BIT(2));
 	TEST_ASSERT_EQ(read_isr(cpu, SLAVE_CMD), BIT(1));
 
@@ -235,11 +239,11 @@ TEST_F(pic, cascade)
 	cpu_expect_no_irqs(cpu);
 	cpu_outb(cpu, MASTER_CMD, OCW2_EOI);
 	cpu_take_irqs(cpu);
-	cpu_expect_log(cpu, IRQ(12));
+	cpu_expect_log(cpu, vector_of(12));
 	cpu_outb(cpu, SLAVE_CMD, OCW2_EOI);
 	cpu_outb(cpu, MASTER_CMD, OCW2_EOI);
 	cpu_take_irqs(cpu);
-	cpu_expect_log(cpu, IRQ(3));
+	cpu_expect_log(cpu, vector_of(3));
 }
 
 TEST_F(pic, special_fully_nested_mode)
@@ -249,14 +253,14 @@ TEST_F(pic, special_fully_nested_mode)
 	/* A slave line in service keeps higher ones of the same slave out ... */
 	pulse(self->ivm, 12);
 	cpu_take_irqs(cpu);
-	cpu_expect_log(cpu, IRQ(12));
+	cpu_expect_log(cpu, vector_of(12));
 	pulse(self->ivm, 9);
 	cpu_take_irqs(cpu);
 	cpu_expect_no_irqs(cpu);
 	cpu_outb(cpu, SLAVE_CMD, OCW2_EOI);
 	cpu_outb(cpu, MASTER_CMD, OCW2_EOI);
 	cpu_take_irqs(cpu);
-	cpu_expect_log(cpu, IRQ(9));
+	cpu_expect_log(cpu, vector_of(9));
 	cpu_outb(cpu, SLAVE_CMD, OCW2_EOI);
 	cpu_outb(cpu, MASTER_CMD, OCW2_EOI);
 
@@ -264,10 +268,10 @@ TEST_F(pic, special_fully_nested_mode)
 	init_pics(cpu, BASE, SLAVE_BASE, ICW4_8086 | ICW4_SFNM);
 	pulse(self->ivm, 12);
 	cpu_take_irqs(cpu);
-	cpu_expect_log(cpu, IRQ(12));
+	cpu_expect_log(cpu, vector_of(12));
 	pulse(self->ivm, 9);
 	cpu_take_irqs(cpu);
-	cpu_expect_log(cpu, IRQ(9));
+	cpu_expect_log(cpu, vector_of(9));
 	pulse(self->ivm, 13);
 	cpu_take_irqs(cpu);
 	cpu_expect_no_irqs(cpu);
@@ -281,7 +285,7 @@ TEST_F(pic, specific_eoi)
 	cpu_take_irqs(cpu);
 	pulse(self->ivm, 4);
 	cpu_take_irqs(cpu);
-	cpu_expect_log(cpu, IRQ(6), IRQ(4));
+	cpu_expect_log(cpu, vector_of(6), vector_of(4));
 	/* It may name one that is not the highest, or none in service. */
 	cpu_outb(cpu, MASTER_CMD, OCW2_SPECIFIC_EOI(6));
 	TEST_ASSERT_EQ(read_isr(cpu, MASTER_CMD), BIT(4));
@@ -312,7 +316,7 @@ TEST_F(pic, rotation)
 	cpu_outb(cpu, MASTER_CMD, OCW2_EOI);
 	cpu_take_irqs(cpu);
 	cpu_outb(cpu, MASTER_CMD, OCW2_EOI);
-	cpu_expect_log(cpu, IRQ(4), IRQ(7), IRQ(1), IRQ(3));
+	cpu_expect_log(cpu, vector_of(4), vector_of(7), vector_of(1), vector_of(3));
 
 	/* Set by command: 6 is the lowest, so 7 the highest. */
 	cpu_outb(cpu, MASTER_CMD, OCW2_SET_LOWEST(6));
@@ -325,7 +329,7 @@ TEST_F(pic, rotation)
 	cpu_outb(cpu, MASTER_CMD, OCW2_EOI);
 	cpu_take_irqs(cpu);
 	cpu_outb(cpu, MASTER_CMD, OCW2_EOI);
-	cpu_expect_log(cpu, IRQ(7), IRQ(0), IRQ(6));
+	cpu_expect_log(cpu, vector_of(7), vector_of(0), vector_of(6));
 
 	/* By a specific EOI: back to 7 as the lowest. */
 	pulse(self->ivm, 7);
@@ -336,7 +340,7 @@ TEST_F(pic, rotation)
 	pulse(self->ivm, 7);
 	pulse(self->ivm, 0);
 	cpu_take_irqs(cpu);
-	cpu_expect_log(cpu, IRQ(0));
+	cpu_expect_log(cpu, vector_of(0));
 }
 
 TEST_F(pic, rotated_priority_in_service)
@@ -349,10 +353,10 @@ TEST_F(pic, rotated_priority_in_service)
 	cpu_take_irqs(cpu);
 	pulse(self->ivm, 4);
 	cpu_take_irqs(cpu);
-	cpu_expect_log(cpu, IRQ(0));
+	cpu_expect_log(cpu, vector_of(0));
 	pulse(self->ivm, 5);
 	cpu_take_irqs(cpu);
-	cpu_expect_log(cpu, IRQ(5));
+	cpu_expect_log(cpu, vector_of(5));
 	/* The non-specific EOI goes by the same order. */
 	cpu_outb(cpu, MASTER_CMD, OCW2_EOI);
 	TEST_ASSERT_EQ(read_isr(cpu, MASTER_CMD), BIT(0));
@@ -370,7 +374,7 @@ TEST_F(pic, auto_eoi)
 	cpu_take_irqs(cpu);
 	pulse(self->ivm, 11);
 	cpu_take_irqs(cpu);
-	cpu_expect_log(cpu, IRQ(1), IRQ(6), IRQ(11));
+	cpu_expect_log(cpu, vector_of(1), vector_of(6), vector_of(11));
 	TEST_ASSERT_EQ(read_isr(cpu, SLAVE_CMD), 0);
 
 	cpu_outb(cpu, MASTER_CMD, OCW2_ROTATE_AEOI_ON);
@@ -381,7 +385,7 @@ TEST_F(pic, auto_eoi)
 	pulse(self->ivm, 5);
 	while (cpu_take_irqs(cpu))
 		;
-	cpu_expect_log(cpu, IRQ(5), IRQ(3));
+	cpu_expect_log(cpu, vector_of(5), vector_of(3));
 
 	cpu_outb(cpu, MASTER_CMD, OCW2_ROTATE_AEOI_OFF);
 	cpu_outb(cpu, MASTER_CMD, OCW2_SET_LOWEST(7));
@@ -392,7 +396,7 @@ TEST_F(pic, auto_eoi)
 	pulse(self->ivm, 5);
 	while (cpu_take_irqs(cpu))
 		;
-	cpu_expect_log(cpu, IRQ(3), IRQ(5));
+	cpu_expect_log(cpu, vector_of(3), vector_of(5));
 }
 
 TEST_F(pic, poll)
@@ -439,7 +443,7 @@ TEST_F(pic, elcr)
 	cpu_take_irqs(cpu);
 	cpu_outb(cpu, MASTER_CMD, OCW2_EOI);
 	cpu_take_irqs(cpu);
-	cpu_expect_log(cpu, IRQ(5), IRQ(5));
+	cpu_expect_log(cpu, vector_of(5), vector_of(5));
 	irq_line(self->ivm, 5, 0);
 	cpu_outb(cpu, MASTER_CMD, OCW2_EOI);
 	cpu_take_irqs(cpu);
@@ -457,10 +461,10 @@ TEST_F(pic, elcr)
 	cpu_outb(cpu, SLAVE_CMD, OCW2_EOI);
 	cpu_outb(cpu, MASTER_CMD, OCW2_EOI);
 	cpu_take_irqs(cpu);
-	cpu_expect_log(cpu, IRQ(10), IRQ(10));
+	cpu_expect_log(cpu, vector_of(10), vector_of(10));
 }
 
-/* The line that asked goes away between request and acknowledgement. */
+/* The line that asked goes away between request and acknowledgment. */
 TEST_F(pic, spurious_irq15)
 {
 	struct irq_cpu *cpu = self->cpu;
@@ -468,7 +472,7 @@ TEST_F(pic, spurious_irq15)
 	pulse(self->ivm, 11);
 	cpu_outb(cpu, SLAVE_DATA, 0xff);
 	cpu_take_irqs(cpu);
-	cpu_expect_log(cpu, IRQ(15));
+	cpu_expect_log(cpu, vector_of(15));
 	/* The master believes in it, the slave does not. */
 	TEST_ASSERT_EQ(read_isr(cpu, SLAVE_CMD), 0);
 	TEST_ASSERT_EQ(read_isr(cpu, MASTER_CMD), BIT(2));
@@ -486,7 +490,7 @@ TEST_F(pic, spurious_irq7)
 	cpu_outb(cpu, MASTER_DATA, BIT(2));
 	cpu_outb(cpu, MASTER_DATA, ICW4_8086);
 	cpu_take_irqs(cpu);
-	cpu_expect_log(cpu, IRQ(7));
+	cpu_expect_log(cpu, vector_of(7));
 	TEST_ASSERT_EQ(read_isr(cpu, MASTER_CMD), 0);
 }
 
@@ -506,7 +510,7 @@ TEST_F(pic, initialization)
 	pulse(self->ivm, 3);
 	TEST_ASSERT_EQ(cpu_inb(cpu, MASTER_CMD), BIT(3) | BIT(4));
 	cpu_take_irqs(cpu);
-	cpu_expect_log(cpu, IRQ(3));
+	cpu_expect_log(cpu, vector_of(3));
 
 	/* Without ICW4 three words are all, and the next is a mask. */
 	cpu_outb(cpu, MASTER_CMD, 0x10);
@@ -552,7 +556,7 @@ TEST_F(pic, local_apic_gates)
 	cpu_apic_write(cpu, APIC_LVT0, APIC_LVT_EXTINT);
 	cpu_send_ipi(cpu, APIC_INT_ASSERT | APIC_DEST_SELF | 0x31, 0);
 	cpu_take_irqs(cpu);
-	cpu_expect_log(cpu, IRQ(3), 0x31);
+	cpu_expect_log(cpu, vector_of(3), 0x31);
 	cpu_apic_write(cpu, APIC_EOI, 0);
 	cpu_outb(cpu, MASTER_CMD, OCW2_EOI);
 
@@ -560,7 +564,7 @@ TEST_F(pic, local_apic_gates)
 	cpu_set_cr8(cpu, 15);
 	pulse(self->ivm, 4);
 	cpu_take_irqs(cpu);
-	cpu_expect_log(cpu, IRQ(4));
+	cpu_expect_log(cpu, vector_of(4));
 	TEST_ASSERT_EQ(lapic_count(cpu, APIC_ISR), 0);
 	cpu_outb(cpu, MASTER_CMD, OCW2_EOI);
 
@@ -569,7 +573,7 @@ TEST_F(pic, local_apic_gates)
 	cpu_wrmsr(cpu, MSR_IA32_APICBASE, base & ~(u64)MSR_IA32_APICBASE_ENABLE);
 	pulse(self->ivm, 5);
 	cpu_take_irqs(cpu);
-	cpu_expect_log(cpu, IRQ(5));
+	cpu_expect_log(cpu, vector_of(5));
 }
 
 TEST_F(pic, before_the_local_apic)
@@ -580,14 +584,14 @@ TEST_F(pic, before_the_local_apic)
 	cpu_send_ipi(cpu, APIC_INT_ASSERT | APIC_DEST_SELF | 0xf1, 0);
 	pulse(self->ivm, 7);
 	cpu_take_irqs(cpu);
-	cpu_expect_log(cpu, IRQ(7), 0xf1);
+	cpu_expect_log(cpu, vector_of(7), 0xf1);
 }
 
 TEST_F(pic, wakes_from_halt)
 {
 	irq_line(self->ivm, 0, 1);
 	cpu_halt(self->cpu);
-	cpu_expect_log(self->cpu, IRQ(0));
+	cpu_expect_log(self->cpu, vector_of(0));
 }
 
 TEST_F(pic, restore)
@@ -604,7 +608,7 @@ TEST_F(pic, restore)
 	cpu_outb(self->cpu, SLAVE_DATA, BIT(6));
 	pulse(self->ivm, 3);
 	cpu_take_irqs(self->cpu);
-	cpu_expect_log(self->cpu, IRQ(3));
+	cpu_expect_log(self->cpu, vector_of(3));
 	irq_line(self->ivm, 10, 1);
 	pulse(self->ivm, 14);
 	pulse(self->ivm, 4);
@@ -623,10 +627,10 @@ TEST_F(pic, restore)
 	TEST_ASSERT_EQ(read_isr(cpu, MASTER_CMD), BIT(3));
 	cpu_take_irqs(cpu);
 	/* 6 comes before 3 in the rotated order, the slave's 10 as well. */
-	cpu_expect_log(cpu, IRQ(6));
+	cpu_expect_log(cpu, vector_of(6));
 	cpu_outb(cpu, MASTER_CMD, OCW2_EOI);
 	cpu_take_irqs(cpu);
-	cpu_expect_log(cpu, IRQ(10));
+	cpu_expect_log(cpu, vector_of(10));
 	irq_line(to, 10, 0);
 	cpu_outb(cpu, SLAVE_CMD, OCW2_EOI);
 	cpu_outb(cpu, MASTER_CMD, OCW2_EOI);
@@ -634,7 +638,7 @@ TEST_F(pic, restore)
 	cpu_expect_no_irqs(cpu);
 	cpu_outb(cpu, MASTER_CMD, OCW2_EOI);
 	cpu_take_irqs(cpu);
-	cpu_expect_log(cpu, IRQ(4));
+	cpu_expect_log(cpu, vector_of(4));
 	irq_vm_free(to);
 }
 

@@ -194,8 +194,6 @@ static u64 guest_halt(u64 unused, u64 unused2, u64 unused3)
  */
 static enum irqchip_mode next_irqchip_mode;
 
-void __wrap_vm_create_irqchip(struct kvm_vm *vm);
-
 void __wrap_vm_create_irqchip(struct kvm_vm *vm)
 {
 	switch (next_irqchip_mode) {
