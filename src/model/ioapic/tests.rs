@@ -193,11 +193,13 @@ impl Bench {
     fn complete(&mut self, eoi: Eoi) {
         self.machine.pending[eoi.vcpu_id as usize].retain(|&vector| vector != eoi.vector);
         let mut next = self.chip.begin_eoi(&eoi, &mut self.machine);
-        while let Some(pin) = next {
+        for _ in 0..=PINS {
+            let Some(pin) = next else { return };
             self.acknowledged.push(pin);
             (self.on_acknowledge)(self, pin);
             next = self.chip.continue_eoi(&eoi, pin, &mut self.machine);
         }
+        panic!("an EOI without end");
     }
 
     fn restore(&mut self, state: &State) {
