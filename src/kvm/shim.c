@@ -22,9 +22,6 @@
 
 #include "shim.h"
 
-/* KVM exports the trampolines of its static calls, not their keys. */
-#define ferric_call(op) static_call_mod(kvm_x86_##op)
-
 struct ferric_keys ferric_keys = {
 	.stats = STATIC_KEY_FALSE_INIT,
 };
@@ -406,7 +403,7 @@ void ferric_synic_send_eoi(struct kvm_vcpu *vcpu, int vector)
 void ferric_deliver_interrupt(struct kvm_lapic *apic, int delivery_mode,
 			      int trig_mode, int vector)
 {
-	ferric_call(deliver_interrupt)(apic, delivery_mode, trig_mode, vector);
+	kvm_x86_ops.deliver_interrupt(apic, delivery_mode, trig_mode, vector);
 }
 
 bool ferric_has_sync_pir_to_irr(void)
@@ -416,28 +413,31 @@ bool ferric_has_sync_pir_to_irr(void)
 
 int ferric_sync_pir_to_irr(struct kvm_vcpu *vcpu)
 {
-	return ferric_call(sync_pir_to_irr)(vcpu);
+	return kvm_x86_ops.sync_pir_to_irr(vcpu);
 }
 
 void ferric_hwapic_isr_update(struct kvm_vcpu *vcpu, int vector)
 {
-	ferric_call(hwapic_isr_update)(vcpu, vector);
+	if (kvm_x86_ops.hwapic_isr_update)
+		kvm_x86_ops.hwapic_isr_update(vcpu, vector);
 }
 
 void ferric_apicv_pre_state_restore(struct kvm_vcpu *vcpu)
 {
-	ferric_call(apicv_pre_state_restore)(vcpu);
+	if (kvm_x86_ops.apicv_pre_state_restore)
+		kvm_x86_ops.apicv_pre_state_restore(vcpu);
 }
 
 void ferric_apicv_post_state_restore(struct kvm_vcpu *vcpu)
 {
-	ferric_call(apicv_post_state_restore)(vcpu);
+	if (kvm_x86_ops.apicv_post_state_restore)
+		kvm_x86_ops.apicv_post_state_restore(vcpu);
 }
 
 void ferric_update_cr8_intercept(struct kvm_vcpu *vcpu, int tpr, int max_irr)
 {
 	if (kvm_x86_ops.update_cr8_intercept)
-		ferric_call(update_cr8_intercept)(vcpu, tpr, max_irr);
+		kvm_x86_ops.update_cr8_intercept(vcpu, tpr, max_irr);
 }
 
 bool ferric_x2apic_icr_is_split(void)
@@ -472,7 +472,8 @@ void ferric_hw_enable_changed(struct kvm_vcpu *vcpu, bool enabled)
 void ferric_apic_mode_changed(struct kvm_vcpu *vcpu)
 {
 	kvm_make_request(KVM_REQ_APICV_UPDATE, vcpu);
-	ferric_call(set_virtual_apic_mode)(vcpu);
+	if (kvm_x86_ops.set_virtual_apic_mode)
+		kvm_x86_ops.set_virtual_apic_mode(vcpu);
 }
 
 void ferric_inhibit_base_modified(struct kvm *kvm)
@@ -587,12 +588,12 @@ bool ferric_in_guest_mode(struct kvm_vcpu *vcpu)
 
 int ferric_set_hv_timer(struct kvm_vcpu *vcpu, u64 tsc, bool *expired)
 {
-	return ferric_call(set_hv_timer)(vcpu, tsc, expired);
+	return kvm_x86_ops.set_hv_timer(vcpu, tsc, expired);
 }
 
 void ferric_cancel_hv_timer(struct kvm_vcpu *vcpu)
 {
-	ferric_call(cancel_hv_timer)(vcpu);
+	kvm_x86_ops.cancel_hv_timer(vcpu);
 }
 
 void ferric_preempt_disable(void)
