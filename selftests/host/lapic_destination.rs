@@ -202,7 +202,9 @@ fn relation(
         let other = on_the_bus.iter().any(|apic| apic.is_x2apic == is_x2apic);
         other && message.destination == if is_x2apic { 0xffff_ffff } else { 0xff }
     };
-    if is_broadcast_to(false) || is_broadcast_to(true) && source == Source::Device {
+    if is_broadcast_to(false)
+        || is_broadcast_to(true) && source != (Source::Apic { is_x2apic: true })
+    {
         return Relation::Some;
     }
     Relation::Same
