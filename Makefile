@@ -10,7 +10,7 @@ VARIANT := $(if $(filter-out 0 n no,$(DEBUG)),debug,normal)
 
 help:
 	@echo 'make run       boot an SMP Linux guest of an unmodified QEMU on ferric, and check it'
-	@echo 'make test      all tests; DEBUG=1 runs them on the debug kernel'
+	@echo 'make test      all tests; DEBUG=1: on the debug kernel; FULL=1: long runs too'
 	@echo 'make setup     install what is needed (done by the others as well)'
 	@echo 'make kernel    build the custom kernel; prints its directory'
 	@echo 'make module    build ferric.ko; prints its path'
@@ -34,7 +34,7 @@ run: setup
 	@scripts/guest-run
 
 test: setup
-	@scripts/test --kernel $(VARIANT)
+	@scripts/test --kernel $(VARIANT) $(if $(filter-out 0 n no,$(FULL)),--full)
 
 host-test:
 	@cargo test --locked
