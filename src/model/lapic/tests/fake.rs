@@ -106,7 +106,8 @@ pub struct Machine {
     pub interrupts_off: Cell<u32>,
 
     pub pv_eoi_enabled: Cell<bool>,
-    pub pv_eoi: Cell<Option<u8>>,
+    pub pv_eoi: Cell<u8>,
+    pub pv_eoi_readable: Cell<bool>,
     pub pv_eoi_writable: Cell<bool>,
     pub vapic: Cell<Option<u32>>,
 
@@ -162,7 +163,8 @@ impl Machine {
             preemption_off: 0.into(),
             interrupts_off: 0.into(),
             pv_eoi_enabled: false.into(),
-            pv_eoi: Some(0).into(),
+            pv_eoi: 0.into(),
+            pv_eoi_readable: true.into(),
             pv_eoi_writable: true.into(),
             vapic: Some(0).into(),
             events: RefCell::default(),
@@ -426,7 +428,7 @@ impl Host for Machine {
         self.hrtimer.set(Some(self.last_hrtimer.get()));
     }
     fn can_use_hv_timer(&self) -> bool {
-        self.has_hv_timer.get()
+        self.has_hv_timer.get() && !self.can_post_timer_interrupt()
     }
     fn set_hv_timer(&self, deadline: u64) -> Option<bool> {
         assert_ne!(self.preemption_off.get(), 0);
@@ -438,7 +440,7 @@ impl Host for Machine {
         self.hv_timer.set(None);
     }
     fn can_post_timer_interrupt(&self) -> bool {
-        self.can_post.get()
+        self.can_post.get() && self.apicv_active.load(Ordering::Relaxed)
     }
     fn is_in_guest_mode(&self) -> bool {
         self.in_guest.get()
@@ -608,11 +610,11 @@ impl Host for Machine {
         self.pv_eoi_enabled.set(false);
     }
     fn pv_eoi_read(&self) -> Option<u8> {
-        self.pv_eoi.get()
+        self.pv_eoi_readable.get().then(|| self.pv_eoi.get())
     }
     fn pv_eoi_write(&self, value: u8) -> bool {
         if self.pv_eoi_writable.get() {
-            self.pv_eoi.set(Some(value));
+            self.pv_eoi.set(value);
         }
         self.pv_eoi_writable.get()
     }

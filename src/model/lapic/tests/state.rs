@@ -222,6 +222,22 @@ fn a_restore_cancels_both_clocks_and_what_they_had_pending() {
 }
 
 #[test]
+fn a_restore_to_the_same_mode_leaves_no_timer_running_on_either_clock() {
+    for has_hv_timer in [false, true] {
+        let machine = Machine::enabled();
+        machine.write(Offset::LVT_TIMER, 0x2_0040);
+        let mut stopped = machine.saved();
+        machine.has_hv_timer.set(has_hv_timer);
+        machine.write(Offset::INITIAL_COUNT, 1_000_000);
+        assert_eq!(machine.hv_timer.get().is_some(), has_hv_timer);
+        machine.apic().restore(&mut stopped).unwrap();
+        assert_eq!(machine.hv_timer.get(), None);
+        assert_eq!(machine.hrtimer.get(), None);
+        assert!(!machine.hv_timer_in_use.load(Ordering::Relaxed));
+    }
+}
+
+#[test]
 fn the_software_enable_bit_is_counted_by_a_restore() {
     let machine = Machine::enabled();
     let mut saved = machine.saved();

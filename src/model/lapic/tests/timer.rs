@@ -451,6 +451,7 @@ fn the_hrtimer_follows_the_vcpu_unless_it_posts() {
     machine.apic().migrate_timer();
     assert_eq!(machine.hrtimer.get(), armed);
     machine.can_post.set(true);
+    machine.apicv_active.store(true, Ordering::Relaxed);
     machine.last_hrtimer.set(0);
     machine.apic().migrate_timer();
     assert_eq!(machine.hrtimer.get(), armed);
@@ -476,6 +477,7 @@ fn with_apicv_an_expiry_in_the_vcpus_thread_is_delivered_at_once() {
 fn the_callback_posts_to_a_vcpu_in_guest_mode() {
     let machine = timer(TSC_DEADLINE);
     machine.can_post.set(true);
+    machine.apicv_active.store(true, Ordering::Relaxed);
     machine.in_guest.set(true);
     machine.timer_advance_ns.store(1000, Ordering::Relaxed);
     machine.apic().set_tscdeadline(machine.tsc() + 1_000_000);

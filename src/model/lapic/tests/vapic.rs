@@ -23,11 +23,11 @@ fn the_guest_may_skip_the_eoi_of_the_only_interrupt_in_service() {
     machine.interrupt(0x50);
     machine.take();
     machine.apic().sync_to_vapic();
-    assert_eq!(machine.pv_eoi.get(), Some(1));
+    assert_eq!(machine.pv_eoi.get(), 1);
     assert_eq!(attention(&machine), PV_EOI_PENDING);
 
     // The guest clears the bit in place of an EOI.
-    machine.pv_eoi.set(Some(0));
+    machine.pv_eoi.set(0);
     machine.apic().sync_from_vapic();
     assert!(!machine.regs.test(Vectors::Isr, 0x50));
     assert_eq!(attention(&machine), 0);
@@ -40,7 +40,7 @@ fn an_eoi_that_was_not_skipped_is_not_done() {
     machine.take();
     machine.apic().sync_to_vapic();
     machine.apic().sync_from_vapic();
-    assert_eq!(machine.pv_eoi.get(), Some(0), "taken back");
+    assert_eq!(machine.pv_eoi.get(), 0, "taken back");
     assert!(machine.regs.test(Vectors::Isr, 0x50));
     assert_eq!(attention(&machine), 0);
 }
@@ -84,7 +84,7 @@ fn pv_eoi_is_not_allowed_when_something_depends_on_the_eoi() {
     machine.pv_eoi_enabled.set(false);
     machine.apic().sync_to_vapic();
     assert_eq!(attention(&machine), 0);
-    assert_eq!(machine.pv_eoi.get(), Some(0));
+    assert_eq!(machine.pv_eoi.get(), 0);
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn pv_eoi_disabled_while_pending_is_forgotten() {
     machine.take();
     machine.apic().sync_to_vapic();
     machine.pv_eoi_enabled.set(false);
-    machine.pv_eoi.set(None);
+    machine.pv_eoi_readable.set(false);
     machine.apic().sync_from_vapic();
     assert_eq!(attention(&machine), 0);
     assert!(machine.regs.test(Vectors::Isr, 0x50));
@@ -106,7 +106,7 @@ fn an_unreadable_pv_eoi_byte_counts_as_an_eoi() {
     machine.interrupt(0x50);
     machine.take();
     machine.apic().sync_to_vapic();
-    machine.pv_eoi.set(None);
+    machine.pv_eoi_readable.set(false);
     machine.apic().sync_from_vapic();
     assert!(!machine.regs.test(Vectors::Isr, 0x50));
 }
