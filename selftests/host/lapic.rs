@@ -14,11 +14,12 @@ use std::sync::atomic::Ordering;
 #[allow(dead_code)]
 #[path = "../../src/model/lapic/tests/fake.rs"]
 mod fake;
+#[allow(dead_code)]
 #[path = "lapic_steps.rs"]
 mod steps;
 
 use fake::Machine;
-use steps::{on_model, step, Knob, Step};
+use steps::{on_model, step, Step};
 
 /// The registers of the page as they are.
 fn page(regs: &RegisterPage) -> SavedRegisters {
