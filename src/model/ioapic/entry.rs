@@ -134,6 +134,17 @@ mod tests {
     }
 
     #[test]
+    fn a_clear_bit_reads_as_false() {
+        let clear = RedirectionEntry(!0x1_f800);
+        assert_eq!(clear.destination_mode(), DestinationMode::Physical);
+        assert!(!clear.delivery_status());
+        assert!(!clear.active_low());
+        assert!(!clear.remote_irr());
+        assert_eq!(clear.trigger(), Trigger::Edge);
+        assert!(!clear.masked());
+    }
+
+    #[test]
     fn the_message_takes_every_field_from_the_entry() {
         assert_eq!(
             PATTERN.message(),

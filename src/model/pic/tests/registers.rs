@@ -156,3 +156,32 @@ fn only_byte_accesses_reach_the_chips() {
     }
     assert_eq!(bench.pic, before);
 }
+
+#[test]
+fn a_poll_of_the_slave_ends_the_service_of_the_cascade() {
+    let mut bench = Bench::initialized();
+    bench.pulse(12);
+    bench.acknowledge();
+    bench.pulse(9);
+    assert_eq!(bench.master().isr, 0x04);
+    bench.write(0xa0, 0x0c);
+    assert_eq!(bench.read(0xa0), 0x81);
+    assert_eq!(bench.master().isr, 0);
+    assert_eq!(bench.slave().isr, 0x10);
+}
+
+#[test]
+fn flags_are_saved_as_one() {
+    let mut bench = Bench::with_icw4(0x1f);
+    for value in [0x80, 0x0f, 0x6c] {
+        bench.write(0x20, value);
+    }
+    let state = bench.master();
+    assert_eq!(state.rotate_on_auto_eoi, 1);
+    assert_eq!(state.read_reg_select, 1);
+    assert_eq!(state.poll, 1);
+    assert_eq!(state.special_mask, 1);
+    assert_eq!(state.auto_eoi, 1);
+    assert_eq!(state.special_fully_nested_mode, 1);
+    assert_eq!(state.init4, 1);
+}
