@@ -37,7 +37,8 @@ fn special_mask_mode_is_remembered_and_nothing_else() {
     let mut bench = Bench::initialized();
     bench.write(0x20, 0x68);
     assert_eq!(bench.master().special_mask, 1);
-    bench.write(0x20, 0x28);
+    // Without bit 6, bit 5 says nothing.
+    bench.write(0x20, 0x08);
     assert_eq!(bench.master().special_mask, 1);
     bench.pulse(1);
     bench.acknowledge();
