@@ -4,7 +4,7 @@
  * an MSI and a pin of the I/O APIC, in xAPIC and x2APIC mode.
  */
 #include "irq_vm.h"
-#include "kselftest_harness.h"
+#include "harness.h"
 
 #define NR_VCPUS			4
 #define ALL			0xfu

@@ -5,7 +5,7 @@
  * silent the one that KVM's own irqchip has always returned.
  */
 #include "irq_vm.h"
-#include "kselftest_harness.h"
+#include "harness.h"
 
 #define expect_errno(wanted, call) ({					\
 	int __wanted = (wanted), __ret, __errno;			\

@@ -7,11 +7,12 @@
 #include <pthread.h>
 
 #include "irq_vm.h"
-#include "kselftest_harness.h"
+#include "harness.h"
 
 #define NR_VCPUS			4
 #define VECTOR			0x51
 #define NO_EOI_EXITS		0
+#define PATIENCE_US		60000000
 
 FIXTURE(msi) {
 	struct irq_vm *ivm;
@@ -194,7 +195,7 @@ static bool wait_for_irqs(struct irq_cpu *cpu, u32 nr)
 {
 	int i;
 
-	for (i = 0; i < 100000; i++) {
+	for (i = 0; i < PATIENCE_US / 50; i++) {
 		if (READ_ONCE(cpu->guest->nr_irqs) >= nr)
 			return true;
 		usleep(50);
@@ -227,12 +228,12 @@ static void send_to_thread(struct irq_vm *ivm, struct kvm_irq_routing *r, int fd
 	TEST_ASSERT_EQ(runner.cpu->guest->nr_irqs, NR_MESSAGES);
 }
 
-TEST_F_TIMEOUT(msi, to_a_halted_vcpu, 120)
+TEST_F(msi, to_a_halted_vcpu)
 {
 	send_to_thread(self->ivm, self->routes, self->fd, run_halting);
 }
 
-TEST_F_TIMEOUT(msi, to_a_running_vcpu, 120)
+TEST_F(msi, to_a_running_vcpu)
 {
 	send_to_thread(self->ivm, self->routes, self->fd, run_spinning);
 }
@@ -269,7 +270,7 @@ static u64 sum_irqs(struct irq_vm *ivm)
 	return sum;
 }
 
-TEST_F_TIMEOUT(msi, routes_change_under_load, 120)
+TEST_F(msi, routes_change_under_load)
 {
 	struct irq_vm *ivm = self->ivm;
 	struct storm storm = { .ivm = ivm, .routes = self->routes };
@@ -288,7 +289,7 @@ TEST_F_TIMEOUT(msi, routes_change_under_load, 120)
 
 	for (i = 1; i <= NR_MESSAGES; i++) {
 		eventfd_signal(self->fd);
-		for (j = 0; j < 100000 && sum_irqs(ivm) < i; j++)
+		for (j = 0; j < PATIENCE_US / 50 && sum_irqs(ivm) < i; j++)
 			usleep(50);
 		TEST_ASSERT(sum_irqs(ivm) == i, "%lu of %d arrived", sum_irqs(ivm), i);
 	}

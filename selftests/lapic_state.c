@@ -5,7 +5,7 @@
  * of it survives KVM_GET_LAPIC and KVM_SET_LAPIC.
  */
 #include "irq_vm.h"
-#include "kselftest_harness.h"
+#include "harness.h"
 
 #define LVT_BITS		0x110ffu	/* mask, delivery status, vector */
 #define LVT_MODE_BITS		0x00700u

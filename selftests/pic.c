@@ -5,7 +5,7 @@
  * interrupts, ELCR, the cascade, save and restore.
  */
 #include "irq_vm.h"
-#include "kselftest_harness.h"
+#include "harness.h"
 
 #define MASTER_CMD		0x20
 #define MASTER_DATA		0x21
