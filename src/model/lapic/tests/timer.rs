@@ -67,6 +67,17 @@ fn the_current_count_counts_down_and_starts_again() {
 }
 
 #[test]
+fn a_count_without_a_bus_clock_does_not_divide_by_zero_either() {
+    let machine = timer(ONE_SHOT);
+    machine.write(Offset::INITIAL_COUNT, 500_000);
+    machine.advance(1);
+    machine.bus_cycle_ns.set(0);
+    assert_eq!(machine.read(Offset::CURRENT_COUNT), 0);
+    machine.write(Offset::INITIAL_COUNT, 500_000);
+    assert_eq!(machine.read(Offset::CURRENT_COUNT), 0);
+}
+
+#[test]
 fn the_initial_count_times_divisor_and_bus_cycle_is_the_period() {
     for (divide, divisor) in [
         (0x0, 2),
