@@ -102,6 +102,21 @@ mod tests {
     }
 
     #[test]
+    fn a_vcpu_that_owes_no_more_leaves_the_others_alone() {
+        let mut status = RtcStatus::new();
+        for id in [1, 65, 129, 4095] {
+            status.add(id, 0x30);
+        }
+        assert!(status.remove(65));
+        assert!(status.remove(4095));
+        assert_eq!(status.pending(), 2);
+        assert_eq!(
+            [1, 65, 129, 4095].map(|id| status.owed_by(id)),
+            [Some(0x30), None, Some(0x30), None]
+        );
+    }
+
+    #[test]
     fn vcpu_ids_out_of_range_are_ignored() {
         let mut status = RtcStatus::new();
         let before = status.clone();

@@ -94,3 +94,18 @@ fn masking_withdraws_the_request() {
     bench.write(0x21, 0x10);
     assert!(!bench.pic.output());
 }
+
+#[test]
+fn a_high_line_that_becomes_edge_triggered_has_no_new_edge() {
+    let mut bench = Bench::initialized();
+    bench.write(0x4d0, 0x20);
+    bench.drive(5, true);
+    assert_eq!(bench.master().last_irr, 0x20);
+    bench.acknowledge();
+    bench.write(0x4d0, 0x00);
+    bench.write(0x20, 0x20);
+    bench.acknowledge();
+    bench.write(0x20, 0x20);
+    bench.drive(5, true);
+    assert_eq!(bench.master().irr, 0);
+}
