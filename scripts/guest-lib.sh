@@ -14,7 +14,7 @@ prepare_boot() {
 	normal | unpatched) kernel_dir=$("$FERRIC_ROOT/scripts/kernel" --variant "$2" | tail -n1) ;;
 	debug)
 		kernel_dir=$("$FERRIC_ROOT/scripts/kernel" --variant normal | tail -n1)
-		vm_options+=(--memory 3072 --env GUEST_TIMEOUT=400)
+		vm_options+=(--memory 3072 --env GUEST_TIMEOUT=600)
 		;;
 	*) kernel_dir=$2 ;;
 	esac

@@ -7,7 +7,7 @@
 
 BOOT=/root/boot
 FERRIC_STATS=${FERRIC_STATS:-/sys/kernel/debug/ferric}
-GUEST_TIMEOUT=${GUEST_TIMEOUT:-150}
+GUEST_TIMEOUT=${GUEST_TIMEOUT:-300}
 
 # now: seconds of the real-time clock. On a busy host the TSC that the machine
 # has calibrated may be wrong by a factor, and with it the kernel's time.
@@ -52,7 +52,8 @@ wait_for_guest() {
 	guest_deadline=$(($(now) + GUEST_TIMEOUT))
 	until grep -q '^verdict ' "$guest_dir/report"; do
 		if ! kill -0 "$guest_pid" 2>/dev/null; then
-			guest_error="QEMU ended before the guest had reported"
+			wait "$guest_pid"
+			guest_error="QEMU ended with status $? before the guest had reported"
 			return 1
 		fi
 		if [ "$(now)" -ge "$guest_deadline" ]; then
@@ -111,7 +112,7 @@ show_guest() {
 	for show_part in report qemu.err console; do
 		[ -s "$guest_dir/$show_part" ] || continue
 		echo "# $show_part:"
-		tr -d '\r' <"$guest_dir/$show_part" | grep -vE '^irq: +[A-Z0-9]+:( +0)+ ' |
+		tr -d '\r' <"$guest_dir/$show_part" |
 			tail -n 60 | sed 's/^/#   /'
 	done
 }
