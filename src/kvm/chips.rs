@@ -50,6 +50,9 @@ pub(super) struct Chips {
     registered: usize,
 }
 
+// The tracking of the RTC's EOI has a bit for every vCPU ID.
+const _: () = assert!(bindings::FERRIC_MAX_VCPU_IDS as usize <= ioapic::MAX_VCPU_IDS);
+
 const DEVICES: usize = bindings::ferric_io_kind_FERRIC_IO_COUNT as usize;
 
 // SAFETY: The locks guard the chips; `io` is changed only before the chips are

@@ -36,8 +36,11 @@ struct ferric_vcpu_fields {
 	u32 vcpu_id;
 };
 
-/* No VM has more vCPUs. */
-enum { FERRIC_MAX_VCPUS = KVM_MAX_VCPUS };
+/* No VM has more vCPUs, nor higher IDs. */
+enum {
+	FERRIC_MAX_VCPUS = KVM_MAX_VCPUS,
+	FERRIC_MAX_VCPU_IDS = KVM_MAX_VCPU_IDS,
+};
 
 /* The same for struct kvm. */
 struct ferric_vm_fields {
