@@ -490,6 +490,26 @@ TEST(x2apic_clusters)
 	irq_vm_free(ivm);
 }
 
+/* Somebody in xAPIC mode takes KVM off the fast way; the result is the same. */
+TEST(x2apic_clusters_beside_an_xapic)
+{
+	static const u32 ids[] = { 0, 1, 16, 17, 31, 2 };
+	struct irq_vm *ivm = irq_vm_create_empty(IRQCHIP_FULL);
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(ids); i++)
+		cpu_enable_apic(irq_vm_add_cpu(ivm, ids[i]), i != 5);
+	cpu_apic_write(&ivm->cpu[5], APIC_LDR, 0x80000000);
+
+	expect_receivers(BIT(0) | BIT(1), ivm, FROM_ICR, 0x00003, LOGICAL, FIXED, 0x50);
+	expect_receivers(BIT(2) | BIT(3), ivm, FROM_ICR, 0x10003, LOGICAL, FIXED, 0x50);
+	expect_receivers(BIT(4), ivm, FROM_ICR, 0x18000, LOGICAL, FIXED, 0x50);
+	expect_receivers(0u, ivm, FROM_ICR, 0x20003, LOGICAL, FIXED, 0x50);
+	expect_receivers(BIT(5), ivm, FROM_MSI, 0x80, LOGICAL, FIXED, 0x50);
+	expect_receivers(BIT(1) | BIT(5), ivm, FROM_IOAPIC, 0x82, LOGICAL, FIXED, 0x50);
+	irq_vm_free(ivm);
+}
+
 TEST(ids_of_32_bits)
 {
 	static const u32 ids[] = { 0, 1, 300, 301 };

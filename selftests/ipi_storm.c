@@ -28,7 +28,7 @@
 #define TOKEN_VECTOR		0x40
 #define STOP_VECTOR		0xe0
 #define DEFAULT_IPIS		60000
-#define DEFAULT_STALL_SECS	120
+#define DEFAULT_STALL_SECS	60
 
 #define APIC_LDR		0xd0
 #define APIC_DFR		0xe0

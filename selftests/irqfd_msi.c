@@ -12,7 +12,7 @@
 #define NR_VCPUS			4
 #define VECTOR			0x51
 #define NO_EOI_EXITS		0
-#define PATIENCE_US		60000000
+#define PATIENCE_US		20000000
 
 FIXTURE(msi) {
 	struct irq_vm *ivm;

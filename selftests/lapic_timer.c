@@ -15,7 +15,7 @@
 #define DIVIDE_BY_1		0xb
 #define MS			1000000ull	/* in ns */
 /* How long to wait for what must come. */
-#define PATIENCE		(200000 * MS)
+#define PATIENCE		(20000 * MS)
 /* How long to look for what must not come. */
 #define A_WHILE			(20 * MS)
 /* Time enough to do something before it has passed; see start_in_time(). */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * The kselftest harness, with patience: in an emulated machine whose host is
- * busy, half a minute of its clock is not enough for tests that take a second.
+ * busy, half a minute is not enough for some tests that take a few seconds.
  */
 #ifndef FERRIC_SELFTESTS_HARNESS_H
 #define FERRIC_SELFTESTS_HARNESS_H
@@ -9,6 +9,6 @@
 #include "kselftest_harness.h"
 
 #undef TEST_TIMEOUT_DEFAULT
-#define TEST_TIMEOUT_DEFAULT	600	/* seconds */
+#define TEST_TIMEOUT_DEFAULT	90	/* seconds */
 
 #endif /* FERRIC_SELFTESTS_HARNESS_H */

@@ -537,7 +537,7 @@ bool lapic_wait_irr(struct irq_cpu *cpu, u8 vector)
 {
 	int i;
 
-	for (i = 0; i < 60000; i++) {
+	for (i = 0; i < 20000; i++) {
 		if (lapic_vector(cpu, APIC_IRR, vector))
 			return true;
 		usleep(1000);

@@ -209,7 +209,7 @@ static inline void state_set_reg(struct kvm_lapic_state *state, u32 reg, u32 val
 
 /* Number of vectors in the 256-bit register at @base. */
 int lapic_count(struct irq_cpu *cpu, u32 base);
-/* Poll, for what KVM delivers from a worker. False after a minute. */
+/* Poll, for what KVM delivers from a worker. False after 20 seconds. */
 bool lapic_wait_irr(struct irq_cpu *cpu, u8 vector);
 u32 cpu_mp_state(struct irq_cpu *cpu);
 
