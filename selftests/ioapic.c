@@ -687,9 +687,9 @@ static u64 guest_storm(u64 count, u64 cpu_gva, u64 cycles)
 	return cpu->nr_irqs;
 }
 
-TEST_F(ioapic, eoi_storm)
+TEST_F_TIMEOUT(ioapic, eoi_storm, 300)
 {
-	u64 cycles = (u64)guest_tsc_khz * 80000;
+	u64 cycles = (u64)guest_tsc_khz * 280000;
 
 	self->cpu->guest->eoi = EOI_XAPIC;
 	ioapic_set_rte(self->ivm, PIN, RTE_LEVEL | VECTOR);
