@@ -7,7 +7,7 @@
 
 BOOT=/root/boot
 FERRIC_STATS=${FERRIC_STATS:-/sys/kernel/debug/ferric}
-GUEST_TIMEOUT=${GUEST_TIMEOUT:-300}
+GUEST_TIMEOUT=${GUEST_TIMEOUT:-120}
 
 # now: seconds of the real-time clock. On a busy host the TSC that the machine
 # has calibrated may be wrong by a factor, and with it the kernel's time.
