@@ -11,6 +11,9 @@
 //! local APIC of such a VM, that is alive for the length of the call, and with
 //! pointers that are valid for what they are documented to be used for.
 
+// The module's documentation says it once for all.
+#![allow(clippy::missing_safety_doc)]
+
 use super::bindings::{
     self, kvm, kvm_irqchip, kvm_lapic, kvm_lapic_irq, kvm_lapic_state, kvm_vcpu,
 };

@@ -92,13 +92,7 @@ impl Stats {
     #[inline(always)]
     pub(crate) fn count(&self, event: Event, n: u64) {
         // SAFETY: shim.c defines the key.
-        if unsafe {
-            static_branch_unlikely!(
-                bindings::ferric_keys,
-                bindings::ferric_keys,
-                stats
-            )
-        } {
+        if unsafe { static_branch_unlikely!(bindings::ferric_keys, bindings::ferric_keys, stats) } {
             self.add(event, n);
         }
     }
