@@ -21,7 +21,7 @@ export FERRIC_ROOT FERRIC_CACHE
 
 # Pinned so that the bindings are the same on every machine.
 BINDGEN_VERSION=0.73.2
-QEMU_MINIMUM=10.0
+QEMU_MINIMUM=10.2
 
 say() { printf '%s\n' "ferric: $*" >&2; }
 
@@ -108,6 +108,6 @@ find_qemu() {
 	version=$("$QEMU" --version | sed -n 's/.*version \([0-9.]*\).*/\1/p;q')
 	version_ge "${version:-0}" "$QEMU_MINIMUM" ||
 		die "$QEMU is version ${version:-unknown}; $QEMU_MINIMUM or newer is needed" \
-			"older versions restart string instructions wrongly and corrupt nested guests" \
+			"older versions lose interrupts of a machine that runs guests" \
 			"run scripts/setup, or set FERRIC_QEMU"
 }

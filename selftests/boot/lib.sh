@@ -29,14 +29,10 @@ start_guest() {
 	# One core a socket: SeaBIOS's MP table, which acpi=off uses, names only the
 	# first core of each.
 	# The echo server is QEMU's own: a connection to that address runs cat.
-	# no-kvmapf: TCG leaves the type of an injected exception in EXITINTINFO,
-	# without its valid bit, and KVM, which looks at the type, gives up on the
-	# guest if the next exit is an MMIO access. Asynchronous page faults are the
-	# exceptions that KVM injects into a healthy guest.
 	qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot \
 		-machine "$2,kernel-irqchip=$3" -accel kvm -cpu "$guest_cpu" -smp "$4,sockets=$4,cores=1,threads=1" -m 160 \
 		-kernel "$BOOT/bzImage" -initrd "$BOOT/initrd" \
-		-append "console=ttyS0 loglevel=5 panic=-1 log_buf_len=256K no-kvmapf $7" \
+		-append "console=ttyS0 loglevel=5 panic=-1 log_buf_len=256K $7" \
 		-serial "file:$guest_dir/console" -serial stdio \
 		-drive "if=none,id=disk,file=$guest_dir/disk,format=raw,cache=unsafe" \
 		-device virtio-blk-pci,drive=disk \
