@@ -306,6 +306,11 @@ impl Shared for Vcpu {
     }
 
     #[inline(always)]
+    fn expired_tscdeadline(&self) -> &AtomicU64 {
+        lapic_field!(self, lapic_timer.expired_tscdeadline, AtomicU64)
+    }
+
+    #[inline(always)]
     fn hv_timer_in_use(&self) -> &AtomicBool {
         lapic_field!(self, lapic_timer.hv_timer_in_use, AtomicBool)
     }

@@ -46,6 +46,13 @@ pub trait Shared {
     /// Zero turns that off.
     fn timer_advance_ns(&self) -> &AtomicU32;
 
+    /// The deadline that has expired, in cycles of the guest's TSC, until the
+    /// vCPU enters the guest again; zero if there is none. KVM calls
+    /// [`super::LocalApic::wait_expire`] only if there is one.
+    ///
+    /// Written by the timer's callback, too.
+    fn expired_tscdeadline(&self) -> &AtomicU64;
+
     /// Is the CPU's own timer (the VMX preemption timer) armed for this APIC?
     fn hv_timer_in_use(&self) -> &AtomicBool;
 

@@ -125,7 +125,7 @@ impl<H: Host> LocalApic<'_, H> {
         self.update_ppr();
         // On both clocks, or an expiry of the old state would be delivered.
         self.cancel_timer();
-        self.own.timer.forget_expired();
+        self.forget_expired();
         self.update_timer_mode();
         self.watch_lint0(self.regs.read(Offset::LVT_LINT0));
         self.update_divisor();

@@ -53,8 +53,6 @@ pub struct Timer {
     target: Relaxed<i64>,
     /// The same in cycles of the guest's TSC; zero if it is not armed.
     tscdeadline: Relaxed<u64>,
-    /// The deadline that has expired, until the vCPU enters the guest again.
-    expired_tscdeadline: Relaxed<u64>,
     /// Timer mode, as in the LVT entry.
     mode: Relaxed<u32>,
     /// Base-2 logarithm of the divisor: 0 to 7.
@@ -83,11 +81,6 @@ impl Timer {
 
     fn is_pending(&self) -> bool {
         self.pending.load() != 0
-    }
-
-    /// The vCPU need not wait for an expiry of a state that is gone.
-    pub(super) fn forget_expired(&self) {
-        self.expired_tscdeadline.store(0);
     }
 
     /// Time to the next expiry; zero if that is over.
@@ -430,7 +423,7 @@ impl<H: Host> LocalApic<'_, H> {
             return;
         }
         if timer.is_tsc_deadline() || self.is_hv_timer_in_use() {
-            timer.expired_tscdeadline.store(timer.tscdeadline.load());
+            self.set_expired(timer.tscdeadline.load());
         }
 
         if !in_callback && self.is_apicv_active() && host.wants_to_run() {
@@ -440,7 +433,7 @@ impl<H: Host> LocalApic<'_, H> {
         if host.can_post_timer_interrupt() && host.is_in_guest_mode() {
             // It expires early by the advance, and once posted there is no
             // entry left to wait at.
-            if timer.expired_tscdeadline.load() != 0 && self.advance_ns() != 0 {
+            if self.expired() != 0 && self.advance_ns() != 0 {
                 self.wait_for_deadline();
             }
             self.deliver_timer();
@@ -548,6 +541,21 @@ impl<H: Host> LocalApic<'_, H> {
 
     // The advance.
 
+    fn expired(&self) -> u64 {
+        self.host.expired_tscdeadline().load(Ordering::Relaxed)
+    }
+
+    fn set_expired(&self, deadline: u64) {
+        self.host
+            .expired_tscdeadline()
+            .store(deadline, Ordering::Relaxed);
+    }
+
+    /// The vCPU need not wait for an expiry of a state that is gone.
+    pub(super) fn forget_expired(&self) {
+        self.set_expired(0);
+    }
+
     fn advance_ns(&self) -> u32 {
         self.host.timer_advance_ns().load(Ordering::Relaxed)
     }
@@ -556,10 +564,7 @@ impl<H: Host> LocalApic<'_, H> {
     /// the rest. The vCPU's thread, interrupts off.
     #[inline]
     pub fn wait_expire(&self) {
-        if self.own.timer.expired_tscdeadline.load() != 0
-            && self.advance_ns() != 0
-            && self.is_timer_injected()
-        {
+        if self.expired() != 0 && self.advance_ns() != 0 && self.is_timer_injected() {
             self.wait_for_deadline();
         }
     }
@@ -580,8 +585,8 @@ impl<H: Host> LocalApic<'_, H> {
     }
 
     fn wait_for_deadline(&self) {
-        let deadline = self.own.timer.expired_tscdeadline.load();
-        self.own.timer.expired_tscdeadline.store(0);
+        let deadline = self.expired();
+        self.set_expired(0);
 
         let read_tsc = || self.host.l1_tsc(self.host.host_tsc());
         let mut tsc = read_tsc();

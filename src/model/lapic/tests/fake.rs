@@ -67,6 +67,7 @@ pub struct Machine {
     pub apic_base: AtomicU64,
     pub timer_mode_mask: AtomicU32,
     pub timer_advance_ns: AtomicU32,
+    pub expired_tscdeadline: AtomicU64,
     pub hv_timer_in_use: AtomicBool,
     pub lvt_entries: AtomicU32,
     pub vapic_address: AtomicU64,
@@ -127,6 +128,7 @@ impl Machine {
             apic_base: (1 << 11).into(),
             timer_mode_mask: (3 << 17).into(),
             timer_advance_ns: 0.into(),
+            expired_tscdeadline: 0.into(),
             hv_timer_in_use: false.into(),
             lvt_entries: 6.into(),
             vapic_address: 0.into(),
@@ -333,6 +335,9 @@ impl Shared for Machine {
     }
     fn timer_advance_ns(&self) -> &AtomicU32 {
         &self.timer_advance_ns
+    }
+    fn expired_tscdeadline(&self) -> &AtomicU64 {
+        &self.expired_tscdeadline
     }
     fn hv_timer_in_use(&self) -> &AtomicBool {
         &self.hv_timer_in_use
