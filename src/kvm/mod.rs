@@ -5,6 +5,7 @@
 
 mod bindings;
 mod chips;
+mod field;
 mod map;
 mod ops;
 mod provider;

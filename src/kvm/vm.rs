@@ -4,9 +4,10 @@
 
 use super::bindings;
 use super::chips::Chips;
+use super::field::Field;
 use super::map::{self, Published, Target};
 use super::stats::{self, Event, Stats};
-use super::vcpu::{Field, Vcpu};
+use super::vcpu::Vcpu;
 use crate::model::destination::{
     choose_lowest_priority, matches, slow_path_message, Policy, Resolution, Source,
 };

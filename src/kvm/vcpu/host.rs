@@ -1,0 +1,567 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the model of a local APIC gets from KVM: fields that both use, and
+//! functions of the shim.
+
+use super::super::bindings;
+use super::super::stats::Event;
+use super::{or_none, vector, Vcpu};
+use crate::model::ioapic::Eoi;
+use crate::model::lapic::{HighestIrr, Host, Shared, SuppressEoiBroadcast};
+use crate::model::message::{DeliveryMode, Message, Trigger};
+use crate::model::sync::{fence, AtomicBool, AtomicU32, AtomicU64, Ordering};
+use kernel::ffi::c_int;
+
+impl Shared for Vcpu {
+    #[inline(always)]
+    fn irr_pending(&self) -> &AtomicBool {
+        lapic_field!(self, irr_pending, AtomicBool)
+    }
+
+    #[inline(always)]
+    fn apicv_active(&self) -> &AtomicBool {
+        lapic_field!(self, apicv_active, AtomicBool)
+    }
+
+    #[inline(always)]
+    fn software_enabled(&self) -> &AtomicBool {
+        lapic_field!(self, sw_enabled, AtomicBool)
+    }
+
+    #[inline(always)]
+    fn protected(&self) -> &AtomicBool {
+        lapic_field!(self, guest_apic_protected, AtomicBool)
+    }
+
+    #[inline(always)]
+    fn apic_base(&self) -> &AtomicU64 {
+        &self.fields.apic_base
+    }
+
+    #[inline(always)]
+    fn timer_mode_mask(&self) -> &AtomicU32 {
+        lapic_field!(self, lapic_timer.timer_mode_mask, AtomicU32)
+    }
+
+    #[inline(always)]
+    fn timer_advance_ns(&self) -> &AtomicU32 {
+        lapic_field!(self, lapic_timer.timer_advance_ns, AtomicU32)
+    }
+
+    #[inline(always)]
+    fn expired_tscdeadline(&self) -> &AtomicU64 {
+        lapic_field!(self, lapic_timer.expired_tscdeadline, AtomicU64)
+    }
+
+    #[inline(always)]
+    fn hv_timer_in_use(&self) -> &AtomicBool {
+        lapic_field!(self, lapic_timer.hv_timer_in_use, AtomicBool)
+    }
+
+    #[inline(always)]
+    fn lvt_entries(&self) -> &AtomicU32 {
+        lapic_field!(self, nr_lvt_entries, AtomicU32)
+    }
+
+    #[inline(always)]
+    fn vapic_address(&self) -> &AtomicU64 {
+        lapic_field!(self, vapic_addr, AtomicU64)
+    }
+
+    #[inline(always)]
+    fn attention(&self) -> &AtomicU64 {
+        &self.fields.attention
+    }
+
+    #[inline(always)]
+    fn arbitration_priority(&self) -> &AtomicU32 {
+        &self.fields.arbitration_priority
+    }
+
+    #[inline(always)]
+    fn ioapic_handled_vectors(&self) -> &[AtomicU64; 4] {
+        &self.fields.handled_vectors
+    }
+}
+
+/// `struct kvm_lapic`'s `pending_events`: bit of a pending INIT.
+const PENDING_INIT: u64 = 1 << 0;
+/// `struct kvm_lapic`'s `pending_events`: bit of a pending SIPI.
+const PENDING_SIPI: u64 = 1 << 1;
+
+/// Calls a function of the shim with the vCPU and more.
+///
+/// The blocks that this expands to are all safe for the same reason, and so
+/// share its comment: the vCPU is alive, as this object is, and the context is
+/// the one that `Host` promises for the method.
+macro_rules! shim {
+    ($vcpu:expr, $function:ident $(, $argument:expr)*) => {{
+        // SAFETY: The vCPU outlives `$vcpu`, and each `Host` method is called
+        // in the context it documents, which is that of KVM's function.
+        unsafe { bindings::$function($vcpu.as_kvm_vcpu() $(, $argument)*) }
+    }};
+}
+
+/// The same with KVM's local APIC.
+macro_rules! shim_lapic {
+    ($vcpu:expr, $function:ident $(, $argument:expr)*) => {{
+        // SAFETY: As for `shim!`.
+        unsafe { bindings::$function($vcpu.as_lapic() $(, $argument)*) }
+    }};
+}
+
+/// The same without a vCPU.
+macro_rules! shim_plain {
+    ($function:ident $(, $argument:expr)*) => {{
+        // SAFETY: The function has no requirement but the context.
+        unsafe { bindings::$function($($argument),*) }
+    }};
+}
+
+impl Host for Vcpu {
+    #[inline(always)]
+    fn vcpu_id(&self) -> u32 {
+        self.id
+    }
+
+    fn is_reset_bsp(&self) -> bool {
+        shim!(self, ferric_is_bsp)
+    }
+
+    fn has_x2apic(&self) -> bool {
+        shim!(self, ferric_has_x2apic_cpuid)
+    }
+
+    fn x2apic_format(&self) -> bool {
+        self.vm().x2apic_format()
+    }
+
+    #[inline]
+    fn is_split(&self) -> bool {
+        self.vm().chips().is_none()
+    }
+
+    fn suppress_eoi_broadcast(&self) -> SuppressEoiBroadcast {
+        self.vm().suppress_eoi_broadcast()
+    }
+
+    fn quirk_lint0_reenabled(&self) -> bool {
+        self.vm().quirk_lint0_reenabled()
+    }
+
+    fn is_intel_compatible(&self) -> bool {
+        shim!(self, ferric_cpuid_is_intel_compatible)
+    }
+
+    #[inline]
+    fn x2apic_icr_is_split(&self) -> bool {
+        self.vm().x2apic_icr_is_split()
+    }
+
+    fn reserved_gpa_bits(&self) -> u64 {
+        shim!(self, ferric_reserved_gpa_bits)
+    }
+
+    #[inline]
+    fn now(&self) -> i64 {
+        shim_plain!(ferric_now_ns)
+    }
+
+    #[inline]
+    fn host_tsc(&self) -> u64 {
+        shim_plain!(ferric_host_tsc)
+    }
+
+    #[inline]
+    fn l1_tsc(&self, host_tsc: u64) -> u64 {
+        shim!(self, ferric_l1_tsc, host_tsc)
+    }
+
+    #[inline]
+    fn virtual_tsc_khz(&self) -> u32 {
+        self.fields.virtual_tsc_khz.load(Ordering::Relaxed)
+    }
+
+    fn tsc_is_scaled(&self) -> bool {
+        shim!(self, ferric_tsc_is_scaled)
+    }
+
+    fn nsec_to_cycles(&self, ns: u64) -> u64 {
+        shim!(self, ferric_nsec_to_cycles, ns)
+    }
+
+    #[inline]
+    fn bus_cycle_ns(&self) -> u64 {
+        self.vm().bus_cycle_ns()
+    }
+
+    fn min_timer_period_us(&self) -> u32 {
+        shim_plain!(ferric_min_timer_period_us)
+    }
+
+    fn delay_cycles(&self, cycles: u64) {
+        shim_plain!(ferric_delay_cycles, cycles);
+    }
+
+    fn delay_ns(&self, ns: u32) {
+        shim_plain!(ferric_delay_ns, ns);
+    }
+
+    #[inline]
+    fn start_hrtimer(&self, expires: i64) {
+        shim_lapic!(self, ferric_timer_start, expires);
+    }
+
+    #[inline]
+    fn cancel_hrtimer(&self) -> bool {
+        shim_lapic!(self, ferric_timer_cancel)
+    }
+
+    fn restart_hrtimer(&self) {
+        shim_lapic!(self, ferric_timer_restart);
+    }
+
+    #[inline]
+    fn can_use_hv_timer(&self) -> bool {
+        shim!(self, ferric_can_use_hv_timer)
+    }
+
+    #[inline]
+    fn set_hv_timer(&self, deadline: u64) -> Option<bool> {
+        let mut expired = false;
+        (shim!(self, ferric_set_hv_timer, deadline, &mut expired) == 0).then_some(expired)
+    }
+
+    #[inline]
+    fn cancel_hv_timer(&self) {
+        shim!(self, ferric_cancel_hv_timer);
+    }
+
+    #[inline]
+    fn can_post_timer_interrupt(&self) -> bool {
+        shim!(self, ferric_can_post_timer)
+    }
+
+    #[inline]
+    fn is_in_guest_mode(&self) -> bool {
+        shim!(self, ferric_in_guest_mode)
+    }
+
+    #[inline]
+    fn wants_to_run(&self) -> bool {
+        shim!(self, ferric_wants_to_run)
+    }
+
+    #[inline]
+    fn without_preemption<R>(&self, f: impl FnOnce() -> R) -> R {
+        shim_plain!(ferric_preempt_disable);
+        let result = f();
+        shim_plain!(ferric_preempt_enable);
+        result
+    }
+
+    #[inline]
+    fn without_interrupts<R>(&self, f: impl FnOnce() -> R) -> R {
+        let flags = shim_plain!(ferric_irq_save);
+        let result = f();
+        shim_plain!(ferric_irq_restore, flags);
+        result
+    }
+
+    #[inline]
+    fn request_event(&self) {
+        shim!(self, ferric_request_event);
+    }
+
+    #[inline]
+    fn request_unblock(&self) {
+        shim!(self, ferric_request_unblock);
+    }
+
+    fn request_scan_ioapic(&self) {
+        shim!(self, ferric_request_scan_ioapic);
+    }
+
+    fn request_eoi_exit(&self, vector: u8) {
+        self.fields
+            .pending_ioapic_eoi
+            .store(vector.into(), Ordering::Relaxed);
+        shim!(self, ferric_request_ioapic_eoi_exit);
+    }
+
+    #[inline]
+    fn kick(&self) {
+        shim!(self, ferric_kick);
+    }
+
+    #[inline]
+    fn deliver_interrupt(&self, mode: DeliveryMode, trigger: Trigger, vector: u8) {
+        shim_lapic!(
+            self,
+            ferric_deliver_interrupt,
+            (mode as c_int) << 8,
+            trigger_bit(trigger),
+            vector.into()
+        );
+    }
+
+    #[inline]
+    fn sync_pir_to_irr(&self) -> HighestIrr {
+        if !self.vm().has_posted_interrupts() {
+            return HighestIrr::NotPosted;
+        }
+        HighestIrr::Synced(vector(shim!(self, ferric_sync_pir_to_irr)))
+    }
+
+    fn hwapic_isr_update(&self, highest: Option<u8>) {
+        shim!(self, ferric_hwapic_isr_update, or_none(highest));
+    }
+
+    #[inline]
+    fn update_cr8_intercept(&self, tpr: u8, max_irr: Option<u8>) {
+        shim!(
+            self,
+            ferric_update_cr8_intercept,
+            tpr.into(),
+            or_none(max_irr)
+        );
+    }
+
+    fn apicv_pre_state_restore(&self) {
+        shim!(self, ferric_apicv_pre_state_restore);
+    }
+
+    fn apicv_post_state_restore(&self) {
+        shim!(self, ferric_apicv_post_state_restore);
+    }
+
+    fn inject_nmi(&self) {
+        shim!(self, ferric_inject_nmi);
+    }
+
+    fn inject_smi(&self) -> bool {
+        shim!(self, ferric_inject_smi)
+    }
+
+    fn set_pv_unhalted(&self) {
+        self.fields.pv_unhalted.store(true, Ordering::Relaxed);
+    }
+
+    fn set_pending_init(&self) {
+        lapic_field!(self, pending_events, AtomicU64).store(PENDING_INIT, Ordering::Relaxed);
+    }
+
+    fn set_pending_startup(&self, vector: u8) {
+        lapic_field!(self, sipi_vector, AtomicU32).store(vector.into(), Ordering::Relaxed);
+        // ORDERING: The vector before the bit; pairs with the read barrier in
+        // kvm_apic_accept_events().
+        fence(Ordering::Release);
+        lapic_field!(self, pending_events, AtomicU64).fetch_or(PENDING_SIPI, Ordering::SeqCst);
+    }
+
+    #[inline]
+    fn synic_has_vector(&self, vector: u8) -> bool {
+        shim!(self, ferric_synic_has_vector, vector.into())
+    }
+
+    #[inline]
+    fn synic_auto_eoi(&self, vector: u8) -> bool {
+        shim!(self, ferric_synic_auto_eoi, vector.into())
+    }
+
+    fn synic_send_eoi(&self, vector: u8) {
+        shim!(self, ferric_synic_send_eoi, vector.into());
+    }
+
+    fn is_stale_pending_eoi(&self, vector: u8) -> bool {
+        self.fields.stale_pending_eoi.load(Ordering::Relaxed) == u32::from(vector)
+    }
+
+    fn ioapic_eoi(&self, vector: u8, trigger: Trigger) {
+        if let Some(chips) = self.vm().chips() {
+            chips.ioapic_eoi(&Eoi {
+                vcpu_id: self.id,
+                vector,
+                trigger,
+                suppressed: self.apic().suppresses_eoi_broadcast(),
+            });
+        }
+    }
+
+    fn rtc_eoi_tracking_restore(&self) {
+        if let Some(chips) = self.vm().chips() {
+            chips.restore_rtc(self);
+        }
+    }
+
+    fn set_software_enabled(&self, enabled: bool) {
+        // KVM's function does this and what waits for an enabled APIC, so that
+        // enabling is left to `software_enable_written`, which always follows.
+        if !enabled {
+            shim_lapic!(self, ferric_set_sw_enabled, false);
+        }
+    }
+
+    fn software_enable_written(&self) {
+        shim_lapic!(self, ferric_set_sw_enabled, true);
+    }
+
+    fn nmi_watchdog_changed(&self, active: bool) {
+        self.vm().count_nmi_watchdog(active);
+    }
+
+    fn report_tpr_access(&self, write: bool) {
+        if self.fields.tpr_access_reporting.load(Ordering::Relaxed) {
+            shim!(self, ferric_report_tpr_access, write);
+        }
+    }
+
+    fn set_version(&self) {
+        shim!(self, ferric_set_version);
+    }
+
+    fn mark_map_dirty(&self) {
+        self.vm().mark_map_dirty();
+    }
+
+    fn recalculate_map(&self) {
+        self.vm().recalculate_map();
+    }
+
+    fn hardware_enable_changed(&self, enabled: bool) {
+        shim!(self, ferric_hw_enable_changed, enabled);
+    }
+
+    fn mode_changed(&self) {
+        shim!(self, ferric_apic_mode_changed);
+    }
+
+    fn set_base_address(&self, address: u64) {
+        lapic_field!(self, base_address, AtomicU64).store(address, Ordering::Relaxed);
+    }
+
+    fn inhibit_base_modified(&self) {
+        self.vm().inhibit_base_modified();
+    }
+
+    fn deliver(&self, message: &Message) {
+        let delivered = self.vm().deliver(Some(self), message, None);
+        self.count_ipi(delivered);
+    }
+
+    #[inline]
+    fn deliver_fast(&self, message: &Message) -> bool {
+        match self.vm().deliver_fast(Some(self), message, None) {
+            Some(delivered) => {
+                self.count_ipi(delivered);
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn pv_eoi_enabled(&self) -> bool {
+        // KVM_MSR_ENABLED
+        self.fields.pv_eoi_msr.load(Ordering::Relaxed) & 1 != 0
+    }
+
+    fn pv_eoi_disable(&self) {
+        self.fields.pv_eoi_msr.store(0, Ordering::Relaxed);
+    }
+
+    fn pv_eoi_read(&self) -> Option<u8> {
+        let mut value = 0;
+        (shim!(self, ferric_read_pv_eoi, &mut value) >= 0).then_some(value)
+    }
+
+    fn pv_eoi_write(&self, value: u8) -> bool {
+        shim!(self, ferric_write_pv_eoi, value) >= 0
+    }
+
+    fn vapic_read(&self) -> Option<u32> {
+        let mut value = 0;
+        (shim_lapic!(self, ferric_read_vapic, &mut value) == 0).then_some(value)
+    }
+
+    fn vapic_write(&self, value: u32) {
+        // KVM has checked the address; if the memory is gone, so is the reader.
+        shim_lapic!(self, ferric_write_vapic, value);
+    }
+
+    #[inline]
+    fn trace_accept(&self, mode: DeliveryMode, trigger: Trigger, vector: u8) {
+        shim_plain!(
+            ferric_trace_accept_irq,
+            self.id,
+            (mode as u16) << 8,
+            trigger_bit(trigger) as u16,
+            vector
+        );
+    }
+
+    #[inline]
+    fn trace_eoi(&self, vector: Option<u8>) {
+        if vector.is_some() {
+            self.vm().stats().count(Event::Eoi, 1);
+        }
+        shim_lapic!(self, ferric_trace_eoi, or_none(vector));
+    }
+
+    #[inline]
+    fn trace_pv_eoi(&self, vector: Option<u8>) {
+        shim_lapic!(self, ferric_trace_pv_eoi, or_none(vector));
+    }
+
+    #[inline]
+    fn trace_ipi(&self, icr_low: u32, destination: u32) {
+        shim_plain!(ferric_trace_apic_ipi, icr_low, destination);
+    }
+
+    #[inline]
+    fn trace_read(&self, offset: u32, value: u32) {
+        shim_plain!(ferric_trace_apic_read, offset, value.into());
+    }
+
+    #[inline]
+    fn trace_write(&self, offset: u32, value: u64) {
+        shim_plain!(ferric_trace_apic_write, offset, value);
+    }
+
+    #[inline]
+    fn trace_hv_timer_state(&self, in_use: bool) {
+        shim_plain!(ferric_trace_hv_timer_state, self.id, in_use);
+    }
+
+    #[inline]
+    fn trace_timer(&self) {
+        self.vm().stats().count(Event::Timer, 1);
+    }
+
+    #[inline]
+    fn trace_wait_expire(&self, delta: i64) {
+        shim_plain!(ferric_trace_wait_lapic_expire, self.id, delta);
+    }
+}
+
+impl Vcpu {
+    /// Makes the vCPU look for events, now.
+    pub(in crate::kvm) fn request_event_and_kick(&self) {
+        self.request_event();
+        self.kick();
+    }
+
+    fn count_ipi(&self, delivered: i32) {
+        if delivered > 0 {
+            self.vm().stats().count(Event::Ipi, delivered as u64);
+        }
+    }
+}
+
+/// KVM's trigger mode: `APIC_INT_LEVELTRIG`, or 0 for edge.
+fn trigger_bit(trigger: Trigger) -> c_int {
+    if trigger.is_level() {
+        1 << 15
+    } else {
+        0
+    }
+}
