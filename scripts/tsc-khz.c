@@ -6,25 +6,25 @@
  * its frequency by itself, against emulated timers on a busy host, can be wrong
  * by a factor of a hundred; scripts/vm tells it instead.
  */
-#include <stdint.h>
+#include <linux/types.h>
 #include <stdio.h>
 #include <time.h>
 #include <x86intrin.h>
 
 struct sample {
-	uint64_t ns;
-	uint64_t tsc;
+	__u64 ns;
+	__u64 tsc;
 };
 
 /* The tightest of many readings: one that nothing came in between of. */
 static struct sample take(void)
 {
 	struct sample best = { 0, 0 };
-	uint64_t width = UINT64_MAX;
+	__u64 width = ~(__u64)0;
 
 	for (int i = 0; i < 1000; i++) {
 		struct timespec t;
-		uint64_t before = __rdtsc(), after;
+		__u64 before = __rdtsc(), after;
 
 		clock_gettime(CLOCK_MONOTONIC_RAW, &t);
 		after = __rdtsc();

@@ -355,8 +355,7 @@ static void run_storm(enum ipi_kind kind, bool x2apic, u64 ipis, int stall_secs)
 	storm.kind = kind;
 	storm.x2apic = x2apic;
 	for (i = 0; i < NR_TOKENS; i++)
-		storm.token[i].left = ipis / NR_TOKENS;
-	ipis = ipis / NR_TOKENS * NR_TOKENS;
+		storm.token[i].left = DIV_ROUND_UP(ipis, NR_TOKENS);
 	nr_done = 0;
 
 	vm = vm_create_with_vcpus(NR_VCPUS, guest_code, vcpus);
@@ -415,7 +414,7 @@ static void run_storm(enum ipi_kind kind, bool x2apic, u64 ipis, int stall_secs)
 
 static void usage(const char *name)
 {
-	fprintf(stderr, "%s [-n IPIs in all] [-s seconds without an arrival]\n",
+	fprintf(stderr, "%s [-n IPIs from one vCPU to another] [-s seconds without an arrival]\n",
 		name);
 	exit(KSFT_FAIL);
 }
@@ -447,6 +446,9 @@ int main(int argc, char **argv)
 	ksft_set_plan(2 * NR_KINDS);
 	for (x2apic = 0; x2apic < 2; x2apic++)
 		for (kind = 0; kind < NR_KINDS; kind++)
-			run_storm(kind, x2apic, ipis / (2 * NR_KINDS), stall_secs);
+			run_storm(kind, x2apic,
+				  kind == SELF ? ipis / 40 :
+				  DIV_ROUND_UP(ipis, 2 * (NR_KINDS - 1)),
+				  stall_secs);
 	ksft_finished();
 }
