@@ -61,6 +61,7 @@ struct percpu {
 	u64 received[NR_VCPUS][NR_TOKENS];
 	u64 unexpected;			/* not addressed to this vCPU, or twice */
 	u64 mismatched;			/* count differs from the sender's */
+	u64 repeated;			/* delivered while masked, see the handler */
 	u64 halts;
 } __aligned(64);
 
@@ -163,6 +164,12 @@ static void guest_send(struct percpu *cpu, u32 index)
 	}
 }
 
+/*
+ * No local APIC can interrupt a vCPU that masks interrupts.  If the interrupted
+ * RFLAGS say that it did, then the processor has delivered an injected interrupt
+ * twice, the second time on entry to the handler.  QEMU's TCG does that now and
+ * then, as its VMRUN leaves the vector in exception_index; it is no arrival.
+ */
 static void guest_token_handler(struct ex_regs *regs)
 {
 	struct percpu *cpu = this_cpu();
@@ -171,6 +178,11 @@ static void guest_token_handler(struct ex_regs *regs)
 	u32 me = cpu->index;
 	u32 sender = token->sender;
 	u32 before;
+
+	if (!(regs->rflags & X86_EFLAGS_IF)) {
+		cpu->repeated++;
+		return;
+	}
 
 	cpu->received[sender][index]++;
 	if (cpu->received[sender][index] != token->sent[sender][me])
@@ -320,6 +332,9 @@ static int check(const struct storm *s, u64 wanted)
 
 	for (to = 0; to < NR_VCPUS; to++) {
 		halts += s->cpu[to].halts;
+		if (s->cpu[to].repeated)
+			ksft_print_msg("vCPU %d: %lu delivered twice by the processor\n",
+				       to, s->cpu[to].repeated);
 		if (!s->cpu[to].unexpected && !s->cpu[to].mismatched)
 			continue;
 		ksft_print_msg("vCPU %d: %lu unexpected, %lu with a wrong count\n",
@@ -414,7 +429,8 @@ static void run_storm(enum ipi_kind kind, bool x2apic, u64 ipis, int stall_secs)
 
 static void usage(const char *name)
 {
-	fprintf(stderr, "%s [-n IPIs from one vCPU to another] [-s seconds without an arrival]\n",
+	fprintf(stderr,
+		"%s [-n IPIs from one vCPU to another] [-s seconds without an arrival] [-t MODE.KIND]\n",
 		name);
 	exit(KSFT_FAIL);
 }
@@ -423,16 +439,21 @@ int main(int argc, char **argv)
 {
 	u64 ipis = DEFAULT_IPIS;
 	int stall_secs = DEFAULT_STALL_SECS;
+	const char *only = NULL;
 	enum ipi_kind kind;
 	int opt, x2apic;
+	char name[32];
 
-	while ((opt = getopt(argc, argv, "n:s:")) != -1) {
+	while ((opt = getopt(argc, argv, "n:s:t:")) != -1) {
 		switch (opt) {
 		case 'n':
 			ipis = strtoull(optarg, NULL, 0);
 			break;
 		case 's':
 			stall_secs = atoi_positive("seconds", optarg);
+			break;
+		case 't':
+			only = optarg;
 			break;
 		default:
 			usage(argv[0]);
@@ -444,11 +465,19 @@ int main(int argc, char **argv)
 
 	ksft_print_header();
 	ksft_set_plan(2 * NR_KINDS);
-	for (x2apic = 0; x2apic < 2; x2apic++)
-		for (kind = 0; kind < NR_KINDS; kind++)
+	for (x2apic = 0; x2apic < 2; x2apic++) {
+		for (kind = 0; kind < NR_KINDS; kind++) {
+			snprintf(name, sizeof(name), "%s.%s",
+				 x2apic ? "x2apic" : "xapic", kind_names[kind]);
+			if (only && strcmp(only, name)) {
+				ksft_test_result_skip("%s\n", name);
+				continue;
+			}
 			run_storm(kind, x2apic,
 				  kind == SELF ? ipis / 40 :
 				  DIV_ROUND_UP(ipis, 2 * (NR_KINDS - 1)),
 				  stall_secs);
+		}
+	}
 	ksft_finished();
 }
