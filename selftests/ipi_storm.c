@@ -291,6 +291,15 @@ static double seconds(void)
 	return ts.tv_sec + ts.tv_nsec / 1e9;
 }
 
+/* Is this machine's processor QEMU's emulation? */
+static bool is_tcg(void)
+{
+	u32 eax, ebx, ecx, edx;
+
+	cpuid(0x40000000, &eax, &ebx, &ecx, &edx);
+	return !memcmp(&ebx, "TCGT", 4);
+}
+
 static void print_stalled(const struct storm *s)
 {
 	int i;
@@ -307,7 +316,7 @@ static void print_stalled(const struct storm *s)
 /* Compare what was sent with what came; returns the number of faults. */
 static int check(const struct storm *s, u64 wanted)
 {
-	u64 arrived = count_arrivals(s), halts = 0;
+	u64 arrived = count_arrivals(s), halts = 0, repeated = 0;
 	int from, to, t, faults = 0;
 
 	for (from = 0; from < NR_VCPUS; from++) {
@@ -332,15 +341,19 @@ static int check(const struct storm *s, u64 wanted)
 
 	for (to = 0; to < NR_VCPUS; to++) {
 		halts += s->cpu[to].halts;
-		if (s->cpu[to].repeated)
-			ksft_print_msg("vCPU %d: %lu delivered twice by the processor\n",
-				       to, s->cpu[to].repeated);
+		repeated += s->cpu[to].repeated;
 		if (!s->cpu[to].unexpected && !s->cpu[to].mismatched)
 			continue;
 		ksft_print_msg("vCPU %d: %lu unexpected, %lu with a wrong count\n",
 			       to, s->cpu[to].unexpected, s->cpu[to].mismatched);
 		faults++;
 	}
+
+	if (repeated)
+		ksft_print_msg("%lu delivered twice by the processor\n", repeated);
+	/* Only TCG may, and it does so about once in a million. */
+	if (repeated > (is_tcg() ? 2 + arrived / 100000 : 0))
+		faults++;
 
 	if (arrived < wanted) {
 		ksft_print_msg("%lu of %lu arrived\n", arrived, wanted);
