@@ -58,7 +58,6 @@
  */
 #define MAX_DOUBLED		8
 
-#define X2APIC_MSR(reg)		(APIC_BASE_MSR + ((reg) >> 4))
 
 typedef void (*op_t)(u64 a, u64 b);
 

@@ -18,6 +18,9 @@
 #include "processor.h"
 #include "test_util.h"
 
+/* The x2APIC MSR of a register, by its xAPIC offset. */
+#define X2APIC_MSR(reg)		(APIC_BASE_MSR + ((reg) >> 4))
+
 /* Registers that the library's apic.h does not name. */
 #define APIC_ARBPRI		0x90
 #define APIC_LDR		0xd0
