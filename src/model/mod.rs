@@ -17,4 +17,5 @@ pub mod line;
 pub mod message;
 pub mod nospec;
 pub mod pic;
+pub mod pit;
 pub mod sync;
