@@ -18,10 +18,7 @@ use ferric_model::message::{DestinationMode, Message};
 use ferric_model::{lapic, message, sync};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 use std::cell::Cell;
-use std::env;
-use std::fmt::Debug;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -30,6 +27,8 @@ mod destinations;
 #[allow(dead_code)]
 #[path = "../../src/model/lapic/tests/fake.rs"]
 mod fake;
+#[path = "reference/harness.rs"]
+mod harness;
 #[path = "reference/library.rs"]
 mod library;
 #[allow(dead_code)]
@@ -37,6 +36,7 @@ mod library;
 mod steps;
 
 use fake::{Event, Machine};
+use harness::{report, runner};
 use library::{Entry, Op, Reference, Settings, State, Vcpu, Vm, MAX_EVENTS};
 use steps::{on_model, step, Answer, Knob, Step};
 
@@ -414,88 +414,35 @@ fn compare_steps(
     Ok(())
 }
 
-/// Says how a comparison of `count` ended, as Cargo's own tests say it.
-fn report<T: Debug>(what: &str, count: usize, result: Result<(), TestError<T>>) -> bool {
-    match &result {
-        Ok(()) => println!("test {what}_are_those_of_kvm ... ok, {count} compared"),
-        Err(error) => println!("test {what}_are_those_of_kvm ... FAILED\n{error}"),
-    }
-    result.is_ok()
-}
-
-/// Sums up, likewise.
-fn finish(passed: u32, failed: u32, ignored: u32) -> ExitCode {
-    let verdict = if failed == 0 { "ok" } else { "FAILED" };
-    println!("test result: {verdict}. {passed} passed; {failed} failed; {ignored} ignored");
-    if failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
-}
-
 fn main() -> ExitCode {
-    let tree = match library::source() {
-        Ok(tree) => tree,
-        Err(reason) => {
-            println!("test lapic_reference ... ignored, {reason}");
-            return finish(0, 0, 2);
-        }
-    };
-    let reference = match library::compile(&tree).and_then(|library| Reference::load(&library)) {
-        Ok(reference) => reference,
-        Err(reason) => {
-            println!("test lapic_reference ... FAILED\n{reason}");
-            return finish(0, 2, 0);
-        }
-    };
+    harness::run("lapic_reference", 2, library::load, |reference| {
+        let count = Cell::new(0);
 
-    let number = |name: &str, default: u32| {
-        let value = env::var(name).ok().and_then(|value| value.parse().ok());
-        value.unwrap_or(default)
-    };
-    let cases = number("FERRIC_REFERENCE_CASES", 1000);
-    let seed = number("FERRIC_REFERENCE_SEED", 0);
-    let runner = || {
-        let config = Config {
-            cases,
-            failure_persistence: None,
-            max_shrink_iters: 100_000,
-            ..Config::default()
-        };
-        let mut bytes = [0; 32];
-        bytes[..4].copy_from_slice(&seed.to_le_bytes());
-        TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes))
-    };
-    let count = Cell::new(0);
+        let sequences = (settings(), vec(step(), 1..200));
+        let result = runner().run(&sequences, |((settings, id), steps)| {
+            count.set(count.get() + steps.len());
+            compare_steps(reference, &settings, id, &steps)
+        });
+        let steps_equal = report("steps", count.take(), result);
 
-    let sequences = (settings(), vec(step(), 1..200));
-    let result = runner().run(&sequences, |((settings, id), steps)| {
-        count.set(count.get() + steps.len());
-        compare_steps(&reference, &settings, id, &steps)
-    });
-    let steps_equal = report("steps", count.take(), result);
-
-    let range = (
-        prop_oneof![0..400_u32, any::<u32>()],
-        any::<u64>(),
-        any::<u64>(),
-    );
-    let populations = (
-        settings(),
-        destinations::population(),
-        vec(destinations::sending(), 30),
-        vec(range, 3),
-    );
-    let result = runner().run(
-        &populations,
-        |((settings, _), members, messages, ranges)| {
-            count.set(count.get() + messages.len());
-            destinations::compare(&reference, &settings, members, &messages, &ranges)
-        },
-    );
-    let destinations_equal = report("messages", count.take(), result);
-
-    let passed = u32::from(steps_equal) + u32::from(destinations_equal);
-    finish(passed, 2 - passed, 0)
+        let range = (
+            prop_oneof![0..400_u32, any::<u32>()],
+            any::<u64>(),
+            any::<u64>(),
+        );
+        let populations = (
+            settings(),
+            destinations::population(),
+            vec(destinations::sending(), 30),
+            vec(range, 3),
+        );
+        let result = runner().run(
+            &populations,
+            |((settings, _), members, messages, ranges)| {
+                count.set(count.get() + messages.len());
+                destinations::compare(reference, &settings, members, &messages, &ranges)
+            },
+        );
+        vec![steps_equal, report("messages", count.take(), result)]
+    })
 }

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! KVM's lapic.c as a library: found, compiled for user space, and loaded.
+//! What `reference/lapic.c` exports, and how it is compiled.
 
+use super::harness::{compile, reference};
 use super::steps::Knob;
-use std::env;
-use std::ffi::{c_char, c_int, c_void, CString};
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::ffi::c_void;
+use std::path::Path;
 
 pub type Vm = *mut c_void;
 pub type Vcpu = *mut c_void;
@@ -114,39 +112,6 @@ pub type Entry = [u64; 3];
 /// As many entries as the C side keeps.
 pub const MAX_EVENTS: usize = 4096;
 
-macro_rules! reference {
-    ($($name:ident: fn($($arg:ty),*) $(-> $result:ty)?;)*) => {
-        /// The functions of `reference/lapic.c`.
-        pub struct Reference {
-            $(pub $name: unsafe extern "C" fn($($arg),*) $(-> $result)?,)*
-        }
-
-        impl Reference {
-            pub fn load(library: &Path) -> Result<Self, String> {
-                let path = CString::new(library.to_str().ok_or("path")?).map_err(|_| "path")?;
-                const RTLD_NOW: c_int = 2;
-                // SAFETY: A C string; the library is our own and runs nothing.
-                let handle = unsafe { dlopen(path.as_ptr(), RTLD_NOW) };
-                if handle.is_null() {
-                    return Err(format!("{} cannot be loaded", library.display()));
-                }
-                Ok(Self {
-                    $($name: {
-                        let name = concat!("reference_", stringify!($name), "\0");
-                        // SAFETY: A handle and a C string.
-                        let symbol = unsafe { dlsym(handle, name.as_ptr().cast()) };
-                        if symbol.is_null() {
-                            return Err(format!("{name} is missing"));
-                        }
-                        // SAFETY: reference/lapic.c declares it so.
-                        unsafe { std::mem::transmute::<*mut c_void, unsafe extern "C" fn($($arg),*) $(-> $result)?>(symbol) }
-                    },)*
-                })
-            }
-        }
-    };
-}
-
 reference! {
     create_vm: fn(*const Settings) -> Vm;
     create_vcpu: fn(Vm, u32, u32, u32) -> Vcpu;
@@ -161,87 +126,34 @@ reference! {
     pv_ipi: fn(Vm, u64, u64, u32) -> u64;
 }
 
-extern "C" {
-    fn dlopen(path: *const c_char, flags: c_int) -> *mut c_void;
-    fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut c_void;
-}
-
-/// The kernel's source tree, or why there is none to use.
-pub fn source() -> Result<PathBuf, String> {
-    let tree = match env::var_os("LINUX_SRC") {
-        Some(tree) => PathBuf::from(tree),
-        None => {
-            let cache = match (env::var_os("FERRIC_CACHE"), env::var_os("HOME")) {
-                (Some(cache), _) => PathBuf::from(cache),
-                _ if Path::new("/var/cache/ferric").exists() => "/var/cache/ferric".into(),
-                (None, home) => Path::new(&home.unwrap_or_default()).join(".cache/ferric"),
-            };
-            let linux = cache.join("linux");
-            let current = fs::read_to_string(linux.join("current"))
-                .map_err(|_| "there is no kernel source; run scripts/setup or set LINUX_SRC")?;
-            linux.join(current.trim())
-        }
-    };
-    if tree.join("arch/x86/kvm/irqchip_ops.h").exists() {
-        return Err(format!("{} has ferric's patches", tree.display()));
-    }
-    Ok(tree)
-}
-
-/// Compiles KVM's lapic.c for user space.
-pub fn compile(tree: &Path) -> Result<PathBuf, String> {
-    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("lapic_reference");
-    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("selftests/host/reference");
-    fs::create_dir_all(&out).map_err(|error| error.to_string())?;
-
-    for (from, to) in [
+/// Compiles and loads KVM's lapic.c. Where it sends an IPI, the test listens.
+pub fn load(tree: &Path) -> Result<Reference, String> {
+    const FILES: [(&str, &str); 3] = [
         ("arch/x86/kvm/lapic.c", "kvm-lapic.c"),
         ("arch/x86/kvm/lapic.h", "kvm-lapic.h"),
         ("arch/x86/include/asm/apicdef.h", "apicdef.h"),
-    ] {
-        let path = tree.join(from);
-        let text =
-            fs::read_to_string(&path).map_err(|_| format!("{} is missing", path.display()))?;
-        let lines = text.lines().filter(|line| !line.starts_with("#include"));
-        let mut text: String = lines.flat_map(|line| [line, "\n"]).collect();
-        if to == "kvm-lapic.c" {
-            for (call, replacement) in [
-                (
-                    "kvm_irq_delivery_to_apic(apic->vcpu->kvm, apic, &irq);",
-                    "reference_send(apic, &irq, false);",
-                ),
-                (
-                    "kvm_irq_delivery_to_apic_fast(apic->vcpu->kvm, apic, &irq,\n\
-                     \t\t\t\t\t\t   &ignored)",
-                    "reference_send(apic, &irq, true)",
-                ),
-            ] {
-                if text.matches(call).count() != 1 {
-                    return Err(format!("{} sends in another way", path.display()));
-                }
-                text = text.replace(call, replacement);
-            }
+    ];
+    let library = compile(tree, "lapic", &FILES, |file, mut text| {
+        if file != "kvm-lapic.c" {
+            return Ok(text);
         }
-        fs::write(out.join(to), text).map_err(|error| error.to_string())?;
-    }
-
-    let library = out.join("lapic.so");
-    let compiler = env::var("CC").unwrap_or_else(|_| "cc".into());
-    let flags = "-shared -fPIC -O1 -w -fwrapv -fno-strict-aliasing";
-    let output = Command::new(&compiler)
-        .args(flags.split(' '))
-        .arg("-I")
-        .arg(&out)
-        .arg("-I")
-        .arg(&here)
-        .arg(here.join("lapic.c"))
-        .arg("-o")
-        .arg(&library)
-        .output()
-        .map_err(|_| format!("there is no C compiler {compiler}; set CC"))?;
-    if output.status.success() {
-        Ok(library)
-    } else {
-        Err(String::from_utf8_lossy(&output.stderr).into_owned())
-    }
+        for (call, replacement) in [
+            (
+                "kvm_irq_delivery_to_apic(apic->vcpu->kvm, apic, &irq);",
+                "reference_send(apic, &irq, false);",
+            ),
+            (
+                "kvm_irq_delivery_to_apic_fast(apic->vcpu->kvm, apic, &irq,\n\
+                 \t\t\t\t\t\t   &ignored)",
+                "reference_send(apic, &irq, true)",
+            ),
+        ] {
+            if text.matches(call).count() != 1 {
+                return Err("sends in another way".into());
+            }
+            text = text.replace(call, replacement);
+        }
+        Ok(text)
+    })?;
+    Reference::load(&library)
 }
