@@ -5,7 +5,7 @@
 //! The module registers itself with `kvm.ko` as an irqchip provider. A VM takes
 //! the provider when it creates its irqchip (`KVM_CREATE_IRQCHIP` or
 //! `KVM_CAP_SPLIT_IRQCHIP`) and keeps it for life; KVM then calls ferric where
-//! it would run its own local APIC, I/O APIC and PIC code.
+//! it would run its own local APIC, I/O APIC, PIC and PIT code.
 //!
 //! # A tour of the crate
 //!
@@ -13,8 +13,8 @@
 //!   on the host, where its tests run.
 //! - [`kvm`]: all that knows KVM. `ops` is the table that KVM calls, `vcpu` and
 //!   `vm` are the objects behind it, `map` finds the destination of a message,
-//!   `chips` ties the PIC and the I/O APIC to KVM's buses and routing. `shim.c`
-//!   wraps what only C can express.
+//!   `chips` ties the PIC and the I/O APIC to KVM's buses and routing, `pit` the
+//!   8254. `shim.c` wraps what only C can express.
 //!
 //! An interrupt flows one way:
 //!
@@ -34,6 +34,9 @@
 //!   vcpu->mutex                   mutex, KVM's: all owner-side APIC operations
 //!     kvm->slots_lock             mutex, KVM's: I/O bus (un)registration
 //!     Vm::map_lock                mutex: rebuilding the destination map
+//!       Pit::model                mutex: the 8254; its timer and its thread are
+//!                                 waited for under it, and take none
+//!         kvm->irq_lock           mutex, KVM's: routing, notifiers
 //!       kvm->arch.apicv_update_lock  rwsem, KVM's: APICv inhibits
 //!     kvm->srcu, kvm->irq_srcu    SRCU read side, KVM's: buses, routing
 //!       Vm::ioapic                spinlock, interrupts on

@@ -1,23 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The PIC pair and the I/O APIC of a VM: their place on KVM's I/O buses, in
-//! its interrupt routing, and in its ioctls.
+//! The PIC pair, the I/O APIC and the 8254 of a VM: their place on KVM's I/O
+//! buses, in its interrupt routing, and in its ioctls.
 
 use super::bindings;
+use super::io_device::Devices;
+use super::pit::Pit;
 use super::stats::Event;
 use super::vcpu::Vcpu;
 use super::vm::Vm;
 use crate::model::ioapic::{self, Eoi, EoiSource, IoApic, Rescan, RtcStatus};
 use crate::model::message::Message;
-use crate::model::pic::{self, Pic, Port, Step};
+use crate::model::pic::{self, Pic, Step};
+use crate::model::pit;
 use crate::model::sync::{AtomicBool, Ordering};
-use core::cell::UnsafeCell;
 use core::ops::ControlFlow;
 use core::ptr::NonNull;
-use kernel::error::to_result;
-use kernel::ffi::c_int;
+use kernel::ffi::{c_int, c_void};
 use kernel::prelude::*;
-use kernel::sync::{new_spinlock, SpinLock};
+use kernel::sync::{new_spinlock, SetOnce, SpinLock};
 use kernel::types::Opaque;
 
 /// Which chip a pin belongs to, in KVM's routing and its ioctls.
@@ -33,8 +34,7 @@ fn chip_of_pic_pin(pin: u8) -> u32 {
 ///
 /// # Invariants
 ///
-/// - `kvm` is the VM that this belongs to, and outlives it.
-/// - The first `registered` devices in `io` are on KVM's I/O buses.
+/// `kvm` is the VM that this belongs to, and outlives it.
 #[pin_data(PinnedDrop)]
 pub(super) struct Chips {
     kvm: NonNull<bindings::kvm>,
@@ -46,18 +46,18 @@ pub(super) struct Chips {
     ioapic: SpinLock<IoApic>,
     #[pin]
     delayed_injection: Opaque<bindings::ferric_delayed_work>,
-    io: [UnsafeCell<bindings::ferric_io_device>; DEVICES],
-    registered: usize,
+    #[pin]
+    devices: Devices<4>,
+    /// There once user space has asked for it.
+    pit: SetOnce<Pin<KBox<Pit>>>,
 }
 
 // The tracking of the RTC's EOI has a bit for every vCPU ID.
 const _: () = assert!(bindings::FERRIC_MAX_VCPU_IDS as usize <= ioapic::MAX_VCPU_IDS);
 
-const DEVICES: usize = bindings::ferric_io_kind_FERRIC_IO_COUNT as usize;
-
-// SAFETY: The locks guard the chips; `io` is changed only before the chips are
-// shared and when they are dropped; KVM's functions that are called with `kvm`
-// may be called from any thread.
+// SAFETY: The locks guard the chips; `devices` are changed only before the chips
+// are shared and when they are dropped; KVM's functions that are called with
+// `kvm` may be called from any thread.
 unsafe impl Send for Chips {}
 // SAFETY: As above.
 unsafe impl Sync for Chips {}
@@ -78,8 +78,8 @@ impl Chips {
                 pic_output: AtomicBool::new(false),
                 ioapic <- new_spinlock!(reset_ioapic(), "ferric::ioapic"),
                 delayed_injection: Opaque::zeroed(),
-                io: [const { UnsafeCell::new(empty_io_device()) }; DEVICES],
-                registered: 0,
+                devices: Devices::new(*kvm),
+                pit: SetOnce::new(),
             }),
             GFP_KERNEL_ACCOUNT,
         )?;
@@ -87,19 +87,15 @@ impl Chips {
         // SAFETY: The work is pinned in `chips`, and cancelled before these go.
         unsafe { bindings::ferric_delayed_work_init(chips.delayed_injection.get(), this) };
 
-        for kind in 0..DEVICES {
-            let io = chips.io[kind].get();
-            // SAFETY: Nobody else has a pointer to the device yet.
-            unsafe {
-                (*io).vm = this;
-                (*io).kind = kind as u32;
-            }
-            // SAFETY: The device is pinned in `chips` and unregistered before
-            // these go.
-            to_result(unsafe { bindings::ferric_io_register(kvm.as_ptr(), io) })?;
-            // SAFETY: The field is not structurally pinned.
-            unsafe { chips.as_mut().get_unchecked_mut() }.registered = kind + 1;
-        }
+        const KINDS: [u32; 4] = [
+            bindings::ferric_io_kind_FERRIC_IO_PIC_MASTER,
+            bindings::ferric_io_kind_FERRIC_IO_PIC_SLAVE,
+            bindings::ferric_io_kind_FERRIC_IO_ELCR,
+            bindings::ferric_io_kind_FERRIC_IO_IOAPIC,
+        ];
+        // SAFETY: The chips are pinned, and take the devices off the buses
+        // before they go.
+        unsafe { chips.as_mut().project().devices.register(this, &KINDS)? };
         Ok(chips)
     }
 
@@ -108,7 +104,7 @@ impl Chips {
     /// # Safety
     ///
     /// `this` must be what [`Self::new`] gave to the shim, and the VM alive.
-    unsafe fn from_raw<'a>(this: *mut kernel::ffi::c_void) -> &'a Self {
+    pub(super) unsafe fn from_raw<'a>(this: *mut c_void) -> &'a Self {
         // SAFETY: By this function's requirements.
         unsafe { &*this.cast::<Self>() }
     }
@@ -123,10 +119,34 @@ impl Chips {
         self.kvm.as_ptr()
     }
 
-    /// Stops the delayed injection, for good if no vCPU runs any more. Sleeps.
+    /// Stops the delayed injection and the 8254, for good if no vCPU runs any
+    /// more. Sleeps.
     pub(super) fn quiesce(&self) {
+        if let Some(pit) = self.pit() {
+            pit.quiesce();
+        }
         // SAFETY: `new` has initialised the work.
         unsafe { bindings::ferric_delayed_work_cancel(self.delayed_injection.get()) };
+    }
+
+    // The 8254.
+
+    /// The 8254, if user space has created it.
+    pub(super) fn pit(&self) -> Option<&Pit> {
+        self.pit.as_ref().map(|pit| &**pit)
+    }
+
+    /// `KVM_CREATE_PIT2`. `EEXIST` if there is one. Sleeps; `kvm->lock` is held.
+    pub(super) fn create_pit(&self, flags: u32) -> Result {
+        if self.pit().is_some() {
+            return Err(EEXIST);
+        }
+        let this = core::ptr::from_ref(self).cast_mut().cast();
+        // SAFETY: By the type invariants; the chips are pinned, and the 8254
+        // goes with them.
+        let pit = unsafe { Pit::new(self.kvm, this, flags)? };
+        self.pit.populate(pit);
+        Ok(())
     }
 
     // The PIC.
@@ -284,58 +304,72 @@ impl Chips {
 
     // The buses.
 
-    fn read(&self, kind: u32, address: u64, data: &mut [u8]) -> bool {
-        if kind == bindings::ferric_io_kind_FERRIC_IO_IOAPIC {
-            return self.ioapic.lock().read(address, data);
-        }
-        let Some(port) = Port::decode(address) else {
-            return false;
+    /// A guest's read from a device of ours; false if none answers.
+    pub(super) fn read(&self, kind: u32, address: u64, data: &mut [u8]) -> bool {
+        let value = match kind {
+            bindings::ferric_io_kind_FERRIC_IO_IOAPIC => {
+                return self.ioapic.lock().read(address, data);
+            }
+            bindings::ferric_io_kind_FERRIC_IO_PIT | bindings::ferric_io_kind_FERRIC_IO_SPEAKER => {
+                let (Some(pit), Some(port)) = (self.pit(), pit::Port::decode(address)) else {
+                    return false;
+                };
+                match pit.read(port) {
+                    Some(value) => value,
+                    // Nothing drives the bus, and the guest gets what was there.
+                    None => return true,
+                }
+            }
+            _ => {
+                let Some(port) = pic::Port::decode(address) else {
+                    return false;
+                };
+                let width = data.len();
+                let step = self.with_pic(|pic, _| pic.read(port, width));
+                self.finish(step)
+            }
         };
         data.fill(0);
-        let width = data.len();
-        let step = self.with_pic(|pic, _| pic.read(port, width));
-        let value = self.finish(step);
         if let Some(first) = data.first_mut() {
             *first = value;
         }
         true
     }
 
-    fn write(&self, kind: u32, address: u64, data: &[u8]) -> bool {
-        if kind == bindings::ferric_io_kind_FERRIC_IO_IOAPIC {
-            return self
-                .ioapic
-                .lock()
-                .write(address, data, &mut IoApicHost(self));
+    /// A guest's write to a device of ours; false if none answers.
+    pub(super) fn write(&self, kind: u32, address: u64, data: &[u8]) -> bool {
+        match kind {
+            bindings::ferric_io_kind_FERRIC_IO_IOAPIC => {
+                return self
+                    .ioapic
+                    .lock()
+                    .write(address, data, &mut IoApicHost(self));
+            }
+            bindings::ferric_io_kind_FERRIC_IO_PIT | bindings::ferric_io_kind_FERRIC_IO_SPEAKER => {
+                let (Some(pit), Some(port)) = (self.pit(), pit::Port::decode(address)) else {
+                    return false;
+                };
+                if let Some(value) = data.first() {
+                    pit.write(port, *value);
+                }
+            }
+            _ => {
+                let Some(port) = pic::Port::decode(address) else {
+                    return false;
+                };
+                let step = self.with_pic(|pic, host| pic.write(port, data, host));
+                self.finish(step);
+            }
         }
-        let Some(port) = Port::decode(address) else {
-            return false;
-        };
-        let step = self.with_pic(|pic, host| pic.write(port, data, host));
-        self.finish(step);
         true
     }
 }
 
 #[pinned_drop]
 impl PinnedDrop for Chips {
-    fn drop(self: Pin<&mut Self>) {
-        for io in &self.io[..self.registered] {
-            // SAFETY: By the type invariants the device is registered; KVM
-            // tolerates a bus that is gone already.
-            unsafe { bindings::ferric_io_unregister(self.kvm.as_ptr(), io.get()) };
-        }
+    fn drop(mut self: Pin<&mut Self>) {
+        self.as_mut().project().devices.unregister();
         self.quiesce();
-    }
-}
-
-const fn empty_io_device() -> bindings::ferric_io_device {
-    bindings::ferric_io_device {
-        dev: bindings::kvm_io_device {
-            ops: core::ptr::null(),
-        },
-        vm: core::ptr::null_mut(),
-        kind: 0,
     }
 }
 
@@ -478,84 +512,15 @@ impl ioapic::Host for IoApicHost<'_> {
     }
 }
 
-/// The longest access that KVM emulates.
-const MAX_ACCESS: usize = 8;
-
-/// A guest's read from a device on one of KVM's buses.
-///
-/// # Safety
-///
-/// `this` is what was registered with the device, and `data` has room for
-/// `length` bytes.
-#[no_mangle]
-unsafe extern "C" fn ferric_io_read(
-    this: *mut kernel::ffi::c_void,
-    _vcpu: *mut bindings::kvm_vcpu,
-    kind: u32,
-    address: u64,
-    length: c_int,
-    data: *mut kernel::ffi::c_void,
-) -> c_int {
-    // SAFETY: By this function's requirements.
-    let chips = unsafe { Chips::from_raw(this) };
-    let Some(length) = access_length(length) else {
-        return super::NOT_SUPPORTED;
-    };
-    // SAFETY: By this function's requirements; no other reference to the
-    // emulator's buffer exists while the device runs.
-    let data = unsafe { core::slice::from_raw_parts_mut(data.cast::<u8>(), length) };
-    answer(chips.read(kind, address, data))
-}
-
-/// A guest's write to a device on one of KVM's buses.
-///
-/// # Safety
-///
-/// `this` is what was registered with the device, and `data` holds `length`
-/// bytes.
-#[no_mangle]
-unsafe extern "C" fn ferric_io_write(
-    this: *mut kernel::ffi::c_void,
-    _vcpu: *mut bindings::kvm_vcpu,
-    kind: u32,
-    address: u64,
-    length: c_int,
-    data: *const kernel::ffi::c_void,
-) -> c_int {
-    // SAFETY: By this function's requirements.
-    let chips = unsafe { Chips::from_raw(this) };
-    let Some(length) = access_length(length) else {
-        return super::NOT_SUPPORTED;
-    };
-    // SAFETY: By this function's requirements; nobody writes to the buffer
-    // while the device runs.
-    let data = unsafe { core::slice::from_raw_parts(data.cast::<u8>(), length) };
-    answer(chips.write(kind, address, data))
-}
-
 /// The delayed injection's work, in a workqueue thread.
 ///
 /// # Safety
 ///
 /// `this` is what [`Chips::new`] gave to the work.
 #[no_mangle]
-unsafe extern "C" fn ferric_delayed_eoi_work(this: *mut kernel::ffi::c_void) {
+unsafe extern "C" fn ferric_delayed_eoi_work(this: *mut c_void) {
     // SAFETY: By this function's requirements; the chips cancel the work
     // before they go.
     let chips = unsafe { Chips::from_raw(this) };
     chips.ioapic.lock().inject_delayed(&mut IoApicHost(chips));
-}
-
-fn access_length(length: c_int) -> Option<usize> {
-    usize::try_from(length)
-        .ok()
-        .filter(|length| (1..=MAX_ACCESS).contains(length))
-}
-
-fn answer(served: bool) -> c_int {
-    if served {
-        0
-    } else {
-        super::NOT_SUPPORTED
-    }
 }

@@ -6,8 +6,10 @@
 mod bindings;
 mod chips;
 mod field;
+mod io_device;
 mod map;
 mod ops;
+mod pit;
 mod provider;
 mod stats;
 mod vcpu;

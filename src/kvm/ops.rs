@@ -15,8 +15,11 @@
 #![allow(clippy::missing_safety_doc)]
 
 use super::bindings::{
-    self, kvm, kvm_irqchip, kvm_lapic, kvm_lapic_irq, kvm_lapic_state, kvm_vcpu,
+    self, kvm, kvm_irqchip, kvm_lapic, kvm_lapic_irq, kvm_lapic_state, kvm_pit_channel_state,
+    kvm_pit_state2, kvm_vcpu,
 };
+use super::chips::Chips;
+use super::pit::Pit;
 use super::stats::Event;
 use super::vcpu::{or_none, set_vector, Vcpu};
 use super::vm::Vm;
@@ -24,6 +27,7 @@ use crate::model::ioapic::EoiSource;
 use crate::model::lapic::icr::FastError;
 use crate::model::lapic::{Invalid, Offset, SavedRegisters};
 use crate::model::message::{DeliveryMode, DestinationMode, Message, Shorthand, Trigger};
+use crate::model::pit::Counters;
 use crate::model::sync::AtomicU64;
 use core::ptr::{null_mut, NonNull};
 use kernel::bindings::{hrtimer, hrtimer_restart};
@@ -56,6 +60,11 @@ pub(super) static OPS: Table = Table(bindings::kvm_irqchip_ops {
     pic_has_interrupt: Some(pic_has_interrupt),
     pic_ack_interrupt: Some(pic_ack_interrupt),
     scan_ioapic: Some(scan_ioapic),
+    pit_create: Some(pit_create),
+    pit_get: Some(pit_get),
+    pit_set: Some(pit_set),
+    pit_set_reinject: Some(pit_set_reinject),
+    pit_migrate_timer: Some(pit_migrate_timer),
     lapic_alloc: Some(lapic_alloc),
     lapic_init: Some(lapic_init),
     lapic_free: Some(lapic_free),
@@ -205,6 +214,55 @@ unsafe extern "C" fn scan_ioapic(lapic: *mut kvm_lapic, vectors: *mut c_ulong) {
             EoiSource::Entry(message) => vcpu.scan_vector(&message, vectors),
         });
     }
+}
+
+// The 8254. KVM calls all but the first only for a VM that has one.
+
+unsafe extern "C" fn pit_create(kvm: *mut kvm, flags: u32) -> c_int {
+    errno(match vm!(kvm).chips() {
+        Some(chips) => chips.create_pit(flags),
+        None => Err(ENOENT),
+    })
+}
+
+fn with_pit(kvm: *mut kvm, f: impl FnOnce(&Pit)) {
+    if let Some(pit) = vm!(kvm).chips().and_then(Chips::pit) {
+        f(pit);
+    }
+}
+
+unsafe extern "C" fn pit_get(kvm: *mut kvm, state: *mut kvm_pit_state2) {
+    with_pit(kvm, |pit| {
+        let (counters, flags) = pit.state();
+        // SAFETY: See the module; `Counters` has the layout of the array.
+        unsafe {
+            (&raw mut (*state).channels)
+                .cast::<Counters>()
+                .write(counters);
+            (*state).flags = flags;
+        }
+    });
+}
+
+unsafe extern "C" fn pit_set(
+    kvm: *mut kvm,
+    channels: *const kvm_pit_channel_state,
+    flags: *const u32,
+) {
+    with_pit(kvm, |pit| {
+        // SAFETY: See the module: three channels, of which every pattern of
+        // bytes is valid, and flags or null.
+        let (counters, flags) = unsafe { (channels.cast::<Counters>().read(), flags.as_ref()) };
+        pit.restore(&counters, flags.copied());
+    });
+}
+
+unsafe extern "C" fn pit_set_reinject(kvm: *mut kvm, reinject: bool) {
+    with_pit(kvm, |pit| pit.set_reinject(reinject));
+}
+
+unsafe extern "C" fn pit_migrate_timer(kvm: *mut kvm) {
+    with_pit(kvm, Pit::migrate_timer);
 }
 
 // The life of a vCPU.

@@ -7,6 +7,7 @@
  */
 #include <linux/delay.h>
 #include <linux/hrtimer.h>
+#include <linux/kthread.h>
 #include <linux/kvm_host.h>
 #include <linux/moduleparam.h>
 #include <linux/rcupdate.h>
@@ -14,6 +15,7 @@
 
 #include "cpuid.h"
 #include "hyperv.h"
+#include "i8254.h"
 #include "ioapic.h"
 #include "irq.h"
 #include "smm.h"
@@ -164,6 +166,10 @@ static const struct {
 	[FERRIC_IO_ELCR] = { KVM_PIO_BUS, 0x4d0, 2 },
 	[FERRIC_IO_IOAPIC] = { KVM_MMIO_BUS, IOAPIC_DEFAULT_BASE_ADDRESS,
 			       IOAPIC_MEM_LENGTH },
+	[FERRIC_IO_PIT] = { KVM_PIO_BUS, KVM_PIT_BASE_ADDRESS,
+			    KVM_PIT_MEM_LENGTH },
+	/* As many as KVM's own takes; only the first one answers. */
+	[FERRIC_IO_SPEAKER] = { KVM_PIO_BUS, KVM_SPEAKER_BASE_ADDRESS, 4 },
 };
 
 int ferric_io_register(struct kvm *kvm, struct ferric_io_device *io)
@@ -701,6 +707,144 @@ void ferric_delayed_work_schedule(struct ferric_delayed_work *work)
 void ferric_delayed_work_cancel(struct ferric_delayed_work *work)
 {
 	cancel_delayed_work_sync(&work->work);
+}
+
+/* The PIT. */
+
+struct ferric_pit_host {
+	struct kvm *kvm;
+	void *pit;
+	struct hrtimer timer;
+	struct kthread_worker *worker;
+	struct kthread_work expired;
+	struct kvm_irq_ack_notifier ack_notifier;
+	struct kvm_irq_mask_notifier mask_notifier;
+};
+
+static enum hrtimer_restart ferric_pit_timer_fn(struct hrtimer *timer)
+{
+	struct ferric_pit_host *host =
+		container_of(timer, struct ferric_pit_host, timer);
+	s64 period = ferric_pit_expired(host->pit);
+
+	kthread_queue_work(host->worker, &host->expired);
+	if (!period)
+		return HRTIMER_NORESTART;
+
+	hrtimer_add_expires_ns(timer, period);
+	return HRTIMER_RESTART;
+}
+
+static void ferric_pit_work_fn(struct kthread_work *work)
+{
+	struct ferric_pit_host *host =
+		container_of(work, struct ferric_pit_host, expired);
+
+	ferric_pit_inject(host->pit);
+}
+
+static void ferric_pit_ack_fn(struct kvm_irq_ack_notifier *notifier)
+{
+	struct ferric_pit_host *host =
+		container_of(notifier, struct ferric_pit_host, ack_notifier);
+
+	if (ferric_pit_acknowledged(host->pit))
+		kthread_queue_work(host->worker, &host->expired);
+}
+
+static void ferric_pit_mask_fn(struct kvm_irq_mask_notifier *notifier,
+			       bool masked)
+{
+	struct ferric_pit_host *host =
+		container_of(notifier, struct ferric_pit_host, mask_notifier);
+
+	if (!masked)
+		ferric_pit_unmasked(host->pit);
+}
+
+int ferric_pit_host_create(struct kvm *kvm, void *pit,
+			   struct ferric_pit_host **hostp)
+{
+	struct ferric_pit_host *host;
+	int r;
+
+	host = kzalloc_obj(*host, GFP_KERNEL_ACCOUNT);
+	if (!host)
+		return -ENOMEM;
+
+	host->worker = kthread_run_worker(0, "kvm-pit/%d",
+					  task_tgid_vnr(current));
+	if (IS_ERR(host->worker)) {
+		r = PTR_ERR(host->worker);
+		kfree(host);
+		return r;
+	}
+
+	host->kvm = kvm;
+	host->pit = pit;
+	kthread_init_work(&host->expired, ferric_pit_work_fn);
+	hrtimer_setup(&host->timer, ferric_pit_timer_fn, CLOCK_MONOTONIC,
+		      HRTIMER_MODE_ABS);
+	host->ack_notifier.irq_acked = ferric_pit_ack_fn;
+	host->mask_notifier.func = ferric_pit_mask_fn;
+	*hostp = host;
+	return 0;
+}
+
+void ferric_pit_host_destroy(struct ferric_pit_host *host)
+{
+	hrtimer_cancel(&host->timer);
+	kthread_destroy_worker(host->worker);
+	kfree(host);
+}
+
+s64 ferric_pit_timer_remaining(struct ferric_pit_host *host)
+{
+	return ktime_to_ns(hrtimer_get_remaining(&host->timer));
+}
+
+void ferric_pit_timer_start(struct ferric_pit_host *host, s64 first_ns)
+{
+	hrtimer_start(&host->timer, ktime_add_ns(ktime_get(), first_ns),
+		      HRTIMER_MODE_ABS);
+}
+
+void ferric_pit_timer_stop(struct ferric_pit_host *host)
+{
+	hrtimer_cancel(&host->timer);
+	kthread_flush_work(&host->expired);
+}
+
+void ferric_pit_timer_migrate(struct ferric_pit_host *host)
+{
+	if (hrtimer_cancel(&host->timer))
+		hrtimer_start_expires(&host->timer, HRTIMER_MODE_ABS);
+}
+
+void ferric_pit_set_notifiers(struct ferric_pit_host *host, bool on)
+{
+	ferric_set_inhibit(host->kvm, APICV_INHIBIT_REASON_PIT_REINJ, on);
+	if (on) {
+		kvm_register_irq_ack_notifier(host->kvm, &host->ack_notifier);
+		kvm_register_irq_mask_notifier(host->kvm, 0,
+					       &host->mask_notifier);
+	} else {
+		kvm_unregister_irq_ack_notifier(host->kvm, &host->ack_notifier);
+		kvm_unregister_irq_mask_notifier(host->kvm, 0,
+						 &host->mask_notifier);
+	}
+}
+
+void ferric_pit_pulse(struct kvm *kvm)
+{
+	kvm_set_irq(kvm, KVM_PIT_IRQ_SOURCE_ID, 0, 1, false);
+	kvm_set_irq(kvm, KVM_PIT_IRQ_SOURCE_ID, 0, 0, false);
+}
+
+void ferric_log_pit_period(s64 requested_ns, s64 limit_ns)
+{
+	pr_info_ratelimited("i8254: requested period of %lld ns limited to %lld ns\n",
+			    requested_ns, limit_ns);
 }
 
 void ferric_kvfree_rcu(void *memory)

@@ -61,12 +61,14 @@ struct ferric_vm_fields {
 #define FERRIC_SUPPRESS_EOI_BROADCAST_ENABLED	1
 #define FERRIC_SUPPRESS_EOI_BROADCAST_DISABLED	2
 
-/* An I/O device of the PIC pair or the I/O APIC. */
+/* An I/O device of the PIC pair, the I/O APIC or the PIT. */
 enum ferric_io_kind {
 	FERRIC_IO_PIC_MASTER,
 	FERRIC_IO_PIC_SLAVE,
 	FERRIC_IO_ELCR,
 	FERRIC_IO_IOAPIC,
+	FERRIC_IO_PIT,
+	FERRIC_IO_SPEAKER,
 	FERRIC_IO_COUNT,
 };
 
@@ -204,6 +206,23 @@ void ferric_delayed_work_init(struct ferric_delayed_work *work, void *vm);
 void ferric_delayed_work_schedule(struct ferric_delayed_work *work);
 void ferric_delayed_work_cancel(struct ferric_delayed_work *work);
 
+/* The timer of the PIT, and the thread that injects its ticks. */
+struct ferric_pit_host;
+
+/* Fails as kthread_run_worker() does, or with -ENOMEM. */
+int ferric_pit_host_create(struct kvm *kvm, void *pit,
+			   struct ferric_pit_host **host);
+void ferric_pit_host_destroy(struct ferric_pit_host *host);
+s64 ferric_pit_timer_remaining(struct ferric_pit_host *host);
+void ferric_pit_timer_start(struct ferric_pit_host *host, s64 first_ns);
+/* Waits for the callback, and for the injection that it asked for. */
+void ferric_pit_timer_stop(struct ferric_pit_host *host);
+void ferric_pit_timer_migrate(struct ferric_pit_host *host);
+/* Listen to EOIs and to unmasking of GSI 0, which APICv would not tell of. */
+void ferric_pit_set_notifiers(struct ferric_pit_host *host, bool on);
+void ferric_pit_pulse(struct kvm *kvm);
+void ferric_log_pit_period(s64 requested_ns, s64 limit_ns);
+
 /* kvfree() once every RCU reader that could see the memory is done. Sleeps. */
 void ferric_kvfree_rcu(void *memory);
 
@@ -217,6 +236,10 @@ int ferric_lapic_mmio_read(struct kvm_lapic *apic, u64 addr, int len,
 int ferric_lapic_mmio_write(struct kvm_lapic *apic, u64 addr, int len,
 			    const void *data);
 void ferric_delayed_eoi_work(void *vm);
+s64 ferric_pit_expired(void *pit);
+void ferric_pit_inject(void *pit);
+bool ferric_pit_acknowledged(void *pit);
+void ferric_pit_unmasked(void *pit);
 
 extern const struct kvm_io_device_ops ferric_lapic_mmio_ops;
 

@@ -252,6 +252,11 @@ impl Vm {
         }
     }
 
+    /// Does any APIC want the PIT's ticks as NMIs?
+    pub(super) fn has_nmi_watchdogs(&self) -> bool {
+        (self.fields.nmi_watchdogs.load(Ordering::Relaxed) as i32) > 0
+    }
+
     /// An APIC is enabled at an address that APICv cannot serve. Sleeps.
     pub(super) fn inhibit_base_modified(&self) {
         // SAFETY: By the type invariants.
