@@ -44,6 +44,8 @@ static void guest_irq(struct ex_regs *regs)
 		cpu->tsc[nr] = rdtsc();
 	}
 	WRITE_ONCE(cpu->nr_irqs, nr + 1);
+	if (cpu->stop_after && nr + 1 >= cpu->stop_after)
+		regs->rflags &= ~X86_EFLAGS_IF;
 
 	if (vector == NMI_VECTOR)
 		return;
@@ -113,14 +115,35 @@ static u64 guest_mmio_write(u64 addr, u64 width, u64 val)
 	return 0;
 }
 
-static u64 guest_inb(u64 port, u64 unused, u64 unused2)
+static u64 guest_in(u64 port, u64 width, u64 unused)
 {
-	return guest_in8(port);
+	u32 val = 0;
+
+	switch (width) {
+	case 1:
+		return guest_in8(port);
+	case 2:
+		asm volatile("inw %w1, %w0" : "+a"(val) : "d"(port) : "memory");
+		return (u16)val;
+	default:
+		asm volatile("inl %w1, %0" : "+a"(val) : "d"(port) : "memory");
+		return val;
+	}
 }
 
-static u64 guest_outb(u64 port, u64 val, u64 unused)
+static u64 guest_out(u64 port, u64 width, u64 val)
 {
-	guest_out8(port, val);
+	switch (width) {
+	case 1:
+		guest_out8(port, val);
+		break;
+	case 2:
+		asm volatile("outw %w0, %w1" : : "a"(val), "d"(port) : "memory");
+		break;
+	default:
+		asm volatile("outl %k0, %w1" : : "a"(val), "d"(port) : "memory");
+		break;
+	}
 	return 0;
 }
 
@@ -294,6 +317,7 @@ static void cpu_run(struct irq_cpu *cpu)
 		switch (run->exit_reason) {
 		case KVM_EXIT_IO:
 			if (run->io.port != UCALL_PORT) {
+				cpu->nr_pio++;
 				handle_port_io(run);
 				break;
 			}
@@ -379,14 +403,24 @@ void cpu_mmio_write(struct irq_cpu *cpu, gpa_t gpa, int width, u64 val)
 	cpu_call(cpu, guest_mmio_write, gpa, width, val);
 }
 
+u32 cpu_in(struct irq_cpu *cpu, u16 port, int width)
+{
+	return cpu_call(cpu, guest_in, port, width, 0);
+}
+
+void cpu_out(struct irq_cpu *cpu, u16 port, int width, u32 val)
+{
+	cpu_call(cpu, guest_out, port, width, val);
+}
+
 u8 cpu_inb(struct irq_cpu *cpu, u16 port)
 {
-	return cpu_call(cpu, guest_inb, port, 0, 0);
+	return cpu_in(cpu, port, 1);
 }
 
 void cpu_outb(struct irq_cpu *cpu, u16 port, u8 val)
 {
-	cpu_call(cpu, guest_outb, port, val, 0);
+	cpu_out(cpu, port, 1, val);
 }
 
 u8 cpu_rdmsr_safe(struct irq_cpu *cpu, u32 msr, u64 *val)

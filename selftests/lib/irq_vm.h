@@ -107,6 +107,7 @@ struct guest_cpu {
 	u32 rearm_left;		/* the handler writes the TSC deadline so often */
 	u64 rearm_cycles;
 
+	u32 stop_after;		/* so many, interrupts go off; 0: never */
 	u32 nr_irqs;		/* since cpu_clear_log(), may exceed the log */
 	u8 log[IRQ_LOG_SIZE];	/* vectors in order of arrival */
 	u64 tsc[IRQ_LOG_SIZE];	/* when each came */
@@ -125,6 +126,7 @@ struct irq_cpu {
 	/* Exits to user space that are not for a guest call. */
 	u32 nr_ioapic_eoi;
 	u8 ioapic_eoi[IRQ_LOG_SIZE];
+	u32 nr_pio;
 	u32 nr_mmio;
 	u64 mmio_addr;
 	u32 nr_tpr_access;
@@ -162,6 +164,8 @@ u64 cpu_call(struct irq_cpu *cpu, guest_fn_t fn, u64 a, u64 b, u64 c);
 void irq_vm_map_mmio(struct irq_vm *ivm, gpa_t gpa);
 u64 cpu_mmio_read(struct irq_cpu *cpu, gpa_t gpa, int width);
 void cpu_mmio_write(struct irq_cpu *cpu, gpa_t gpa, int width, u64 val);
+u32 cpu_in(struct irq_cpu *cpu, u16 port, int width);
+void cpu_out(struct irq_cpu *cpu, u16 port, int width, u32 val);
 u8 cpu_inb(struct irq_cpu *cpu, u16 port);
 void cpu_outb(struct irq_cpu *cpu, u16 port, u8 val);
 
