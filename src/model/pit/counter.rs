@@ -27,8 +27,8 @@ const fn multiply_divide(value: u64, numerator: u32, denominator: u32) -> u64 {
     let (numerator, denominator) = (numerator as u64, denominator as u64);
     let low = (value & LOW) * numerator;
     let high = (value >> 32) * numerator + (low >> 32);
-    let rest = high % denominator << 32 | low & LOW;
-    (high / denominator << 32) + rest / denominator
+    let rest = ((high % denominator) << 32) | (low & LOW);
+    ((high / denominator) << 32) + rest / denominator
 }
 
 /// Which bytes of a count an access reads or writes. The numbers are those of
