@@ -7,6 +7,8 @@
 #include "irq_vm.h"
 
 #define UCALL_PORT		0x1000
+/* A vCPU that waits for a call says so here: a ucall takes three ioctls. */
+#define IDLE_PORT		0x1001
 #define PIC_SLAVE_FIRST		8
 
 /*
@@ -77,7 +79,7 @@ static void guest_main(void)
 	struct guest_cpu *cpu = this_guest_cpu();
 
 	for (;;) {
-		GUEST_UCALL_NONE();
+		guest_out8(IDLE_PORT, 0);
 		cpu->ret = cpu->fn(cpu->args[0], cpu->args[1], cpu->args[2]);
 	}
 }
@@ -316,14 +318,14 @@ static void cpu_run(struct irq_cpu *cpu)
 
 		switch (run->exit_reason) {
 		case KVM_EXIT_IO:
+			if (run->io.port == IDLE_PORT)
+				return;
 			if (run->io.port != UCALL_PORT) {
 				cpu->nr_pio++;
 				handle_port_io(run);
 				break;
 			}
 			switch (get_ucall(vcpu, &uc)) {
-			case UCALL_NONE:
-				return;
 			case UCALL_ABORT:
 				REPORT_GUEST_ASSERT(uc);
 				break;
