@@ -11,6 +11,8 @@
 #define PIT_FIRST_COUNTER	1	/* that a test changes */
 /* Enough for a timer to expire on a busy host. */
 #define TIMER_US		4000
+/* So slow that large counts outlast a sequence on the slowest host. */
+#define BUS_CYCLE_NS		1000
 #define WORKER_US		3000
 
 struct msrs {
@@ -87,11 +89,14 @@ static void set_routes(struct machine *m, u64 seed)
 void machine_create(struct machine *m)
 {
 	struct kvm_pit_config config = { .flags = KVM_PIT_SPEAKER_DUMMY };
-	struct irq_vm *ivm = irq_vm_create(NR_CPUS_OF_VM, IRQCHIP_FULL, false);
+	struct irq_vm *ivm = irq_vm_create_empty(IRQCHIP_FULL);
 	int i;
 
 	memset(m, 0, sizeof(*m));
 	m->ivm = ivm;
+	vm_enable_cap(ivm->vm, KVM_CAP_X86_APIC_BUS_CYCLES_NS, BUS_CYCLE_NS);
+	for (i = 0; i < NR_CPUS_OF_VM; i++)
+		cpu_enable_apic(irq_vm_add_cpu(ivm, i), false);
 	vm_ioctl(ivm->vm, KVM_CREATE_PIT2, &config);
 	irq_vm_map_mmio(ivm, 0xfed00000);
 	set_routes(m, 0);

@@ -348,7 +348,7 @@ struct step step_random(u64 *state)
 		break;
 	case OP_TIMER:
 		step.a = any_vector(state) | (random_below(state, 4) ? 0 : APIC_LVT_MASKED);
-		step.b = 1 + random_below(state, 100000);
+		step.b = 1 + random_below(state, 100);
 		break;
 	}
 	return step;
