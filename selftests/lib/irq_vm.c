@@ -285,6 +285,11 @@ struct irq_vm *irq_vm_create(int nr_cpus, enum irqchip_mode mode, bool x2apic)
 	return ivm;
 }
 
+bool on_ferric(void)
+{
+	return !access("/sys/module/ferric", F_OK);
+}
+
 void irq_vm_free(struct irq_vm *ivm)
 {
 	kvm_vm_free(ivm->vm);

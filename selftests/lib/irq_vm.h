@@ -151,6 +151,8 @@ struct irq_vm *irq_vm_create_empty(enum irqchip_mode mode);
 /* Add a vCPU, as it comes out of reset; it first runs in cpu_call(). */
 struct irq_cpu *irq_vm_add_cpu(struct irq_vm *ivm, u32 id);
 void irq_vm_free(struct irq_vm *ivm);
+/* Does ferric serve the VMs, and not KVM's own irqchip? */
+bool on_ferric(void);
 /* What the linker puts in place of the library's vm_create_irqchip(). */
 void __wrap_vm_create_irqchip(struct kvm_vm *vm);
 

@@ -74,6 +74,7 @@ pub(super) static OPS: Table = Table(bindings::kvm_irqchip_ops {
     set_base: Some(set_base),
     get_state: Some(get_state),
     set_state: Some(set_state),
+    begin_run: Some(begin_run),
     update_apicv: Some(update_apicv),
     has_interrupt: Some(has_interrupt),
     ack_interrupt: Some(ack_interrupt),
@@ -82,6 +83,8 @@ pub(super) static OPS: Table = Table(bindings::kvm_irqchip_ops {
     sync_from_vapic: Some(sync_from_vapic),
     sync_to_vapic: Some(sync_to_vapic),
     wait_expire: Some(wait_expire),
+    set_vapic_addr: Some(set_vapic_addr),
+    set_pv_eoi: Some(set_pv_eoi),
     msr_read: Some(msr_read),
     msr_write: Some(msr_write),
     icr_write_fast: Some(icr_write_fast),
@@ -97,6 +100,7 @@ pub(super) static OPS: Table = Table(bindings::kvm_irqchip_ops {
     vcpu_by_apic_id: Some(vcpu_by_apic_id),
     get_tscdeadline: Some(get_tscdeadline),
     set_tscdeadline: Some(set_tscdeadline),
+    tsc_changed: Some(tsc_changed),
     has_pending_timer: Some(has_pending_timer),
     inject_timer_irqs: Some(inject_timer_irqs),
     expired_hv_timer: Some(expired_hv_timer),
@@ -318,6 +322,10 @@ unsafe extern "C" fn set_state(lapic: *mut kvm_lapic, state: *mut kvm_lapic_stat
     errno(vcpu!(lapic).apic().restore(state).map_err(|Invalid| EINVAL))
 }
 
+unsafe extern "C" fn begin_run(lapic: *mut kvm_lapic) {
+    vcpu!(lapic).apic().begin_run();
+}
+
 unsafe extern "C" fn update_apicv(lapic: *mut kvm_lapic) {
     vcpu!(lapic).apic().update_apicv();
 }
@@ -354,6 +362,15 @@ unsafe extern "C" fn sync_to_vapic(lapic: *mut kvm_lapic) {
 
 unsafe extern "C" fn wait_expire(lapic: *mut kvm_lapic) {
     vcpu!(lapic).apic().wait_expire();
+}
+
+unsafe extern "C" fn set_vapic_addr(lapic: *mut kvm_lapic, address: u64) -> c_int {
+    let result = vcpu!(lapic).apic().set_vapic_address(address);
+    errno(result.map_err(|Invalid| EINVAL))
+}
+
+unsafe extern "C" fn set_pv_eoi(lapic: *mut kvm_lapic, data: u64, length: c_ulong) -> c_int {
+    fault(vcpu!(lapic).apic().set_pv_eoi(data, length))
 }
 
 // Registers.
@@ -578,8 +595,17 @@ unsafe extern "C" fn get_tscdeadline(lapic: *mut kvm_lapic) -> u64 {
     vcpu!(lapic).apic().tscdeadline()
 }
 
-unsafe extern "C" fn set_tscdeadline(lapic: *mut kvm_lapic, data: u64) {
-    vcpu!(lapic).apic().set_tscdeadline(data);
+unsafe extern "C" fn set_tscdeadline(lapic: *mut kvm_lapic, data: u64, host_initiated: bool) {
+    let apic = vcpu!(lapic).apic();
+    if host_initiated {
+        apic.restore_tscdeadline(data);
+    } else {
+        apic.set_tscdeadline(data);
+    }
+}
+
+unsafe extern "C" fn tsc_changed(lapic: *mut kvm_lapic) {
+    vcpu!(lapic).apic().follow_tsc();
 }
 
 unsafe extern "C" fn has_pending_timer(lapic: *mut kvm_lapic) -> c_int {

@@ -304,6 +304,8 @@ void ferric_vcpu_fields(struct kvm_vcpu *vcpu, struct ferric_vcpu_fields *f)
 		.highest_stale_pending_ioapic_eoi =
 			&arch->highest_stale_pending_ioapic_eoi,
 		.pv_eoi_msr = &arch->pv_eoi.msr_val,
+		.l1_tsc_offset = &arch->l1_tsc_offset,
+		.l1_tsc_scaling_ratio = &arch->l1_tsc_scaling_ratio,
 		.virtual_tsc_khz = &arch->virtual_tsc_khz,
 		.pv_unhalted = &arch->pv.pv_unhalted,
 		.tpr_access_reporting = &arch->tpr_access_reporting,
@@ -499,6 +501,23 @@ int ferric_write_pv_eoi(struct kvm_vcpu *vcpu, u8 value)
 {
 	return kvm_write_guest_cached(vcpu->kvm, &vcpu->arch.pv_eoi.data,
 				      &value, sizeof(value));
+}
+
+int ferric_map_pv_eoi(struct kvm_vcpu *vcpu, u64 address, unsigned long len)
+{
+	struct gfn_to_hva_cache *ghc = &vcpu->arch.pv_eoi.data;
+
+	/* The cache of Hyper-V's assist page serves both ways to enable it. */
+	if (address == ghc->gpa && len <= ghc->len)
+		len = ghc->len;
+
+	return kvm_gfn_to_hva_cache_init(vcpu->kvm, ghc, address, len);
+}
+
+int ferric_map_vapic(struct kvm_lapic *apic, u64 address)
+{
+	return kvm_gfn_to_hva_cache_init(apic->vcpu->kvm, &apic->vapic_cache,
+					 address, sizeof(u32));
 }
 
 int ferric_read_vapic(struct kvm_lapic *apic, u32 *value)

@@ -29,6 +29,8 @@ struct ferric_vcpu_fields {
 	int *pending_ioapic_eoi;
 	int *highest_stale_pending_ioapic_eoi;
 	u64 *pv_eoi_msr;
+	u64 *l1_tsc_offset;
+	u64 *l1_tsc_scaling_ratio;
 	u32 *virtual_tsc_khz;
 	bool *pv_unhalted;
 	bool *tpr_access_reporting;
@@ -155,6 +157,8 @@ void ferric_inhibit_base_modified(struct kvm *kvm);
 /* Guest memory shared with the guest; srcu is held. */
 int ferric_read_pv_eoi(struct kvm_vcpu *vcpu, u8 *value);
 int ferric_write_pv_eoi(struct kvm_vcpu *vcpu, u8 value);
+int ferric_map_pv_eoi(struct kvm_vcpu *vcpu, u64 address, unsigned long len);
+int ferric_map_vapic(struct kvm_lapic *apic, u64 address);
 int ferric_read_vapic(struct kvm_lapic *apic, u32 *value);
 int ferric_write_vapic(struct kvm_lapic *apic, u32 value);
 

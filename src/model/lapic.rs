@@ -38,6 +38,7 @@ pub mod lvt;
 pub mod page;
 pub mod priority;
 pub mod register;
+pub mod restored;
 pub mod state;
 pub mod timer;
 pub mod vapic;
@@ -74,6 +75,8 @@ pub struct Own {
     highest_in_service: Owned<u32>,
     /// Was LVT0 an unmasked NMI at its last write?
     lint0_nmi: Owned<bool>,
+    /// What user space has restored before its time.
+    restored: restored::Restored,
 }
 
 /// No vector is known to be the highest in service.

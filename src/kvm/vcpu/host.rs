@@ -177,6 +177,13 @@ impl Host for Vcpu {
         shim!(self, ferric_l1_tsc, host_tsc)
     }
 
+    fn l1_tsc_clock(&self) -> (u64, u64) {
+        (
+            self.fields.l1_tsc_offset.load(Ordering::Relaxed),
+            self.fields.l1_tsc_ratio.load(Ordering::Relaxed),
+        )
+    }
+
     #[inline]
     fn virtual_tsc_khz(&self) -> u32 {
         self.fields.virtual_tsc_khz.load(Ordering::Relaxed)
@@ -465,8 +472,12 @@ impl Host for Vcpu {
         self.fields.pv_eoi_msr.load(Ordering::Relaxed) & 1 != 0
     }
 
-    fn pv_eoi_disable(&self) {
-        self.fields.pv_eoi_msr.store(0, Ordering::Relaxed);
+    fn set_pv_eoi_msr(&self, value: u64) {
+        self.fields.pv_eoi_msr.store(value, Ordering::Relaxed);
+    }
+
+    fn pv_eoi_map(&self, address: u64, length: usize) -> bool {
+        shim!(self, ferric_map_pv_eoi, address, length) == 0
     }
 
     fn pv_eoi_read(&self) -> Option<u8> {
@@ -476,6 +487,10 @@ impl Host for Vcpu {
 
     fn pv_eoi_write(&self, value: u8) -> bool {
         shim!(self, ferric_write_pv_eoi, value) >= 0
+    }
+
+    fn vapic_map(&self, address: u64) -> bool {
+        shim_lapic!(self, ferric_map_vapic, address) == 0
     }
 
     fn vapic_read(&self) -> Option<u32> {

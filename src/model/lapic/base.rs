@@ -78,6 +78,9 @@ impl<H: Host> LocalApic<'_, H> {
         }
 
         self.store_base(value);
+        if host_initiated {
+            self.take_kept_registers();
+        }
         self.host.recalculate_map();
         Ok(())
     }

@@ -135,6 +135,9 @@ pub trait Host: Shared {
     fn host_tsc(&self) -> u64;
     /// The L1 guest's TSC when the host's is `host_tsc`.
     fn l1_tsc(&self, host_tsc: u64) -> u64;
+    /// What makes the L1 guest's TSC of the host's: offset and scale. Equal
+    /// values are equal TSCs; they have no other meaning here.
+    fn l1_tsc_clock(&self) -> (u64, u64);
     /// Frequency of the guest's TSC; zero if it is not known.
     fn virtual_tsc_khz(&self) -> u32;
     /// Does the guest's TSC run at another rate than the host's?
@@ -282,12 +285,17 @@ pub trait Host: Shared {
 
     /// Has the guest enabled PV EOI?
     fn pv_eoi_enabled(&self) -> bool;
-    /// Disables PV EOI (reset).
-    fn pv_eoi_disable(&self);
+    /// Sets `MSR_KVM_PV_EOI_EN`; zero disables PV EOI.
+    fn set_pv_eoi_msr(&self, value: u64);
+    /// Finds the `length` bytes at `address`, the first of which is the PV EOI
+    /// byte; false if there is no memory.
+    fn pv_eoi_map(&self, address: u64, length: usize) -> bool;
     /// The PV EOI byte.
     fn pv_eoi_read(&self) -> Option<u8>;
     /// Stores the PV EOI byte; false if that fails.
     fn pv_eoi_write(&self, value: u8) -> bool;
+    /// Finds the VAPIC page's word at `address`; false if there is no memory.
+    fn vapic_map(&self, address: u64) -> bool;
     /// The VAPIC page's word.
     fn vapic_read(&self) -> Option<u32>;
     /// Stores the VAPIC page's word.

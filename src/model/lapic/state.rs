@@ -63,8 +63,9 @@ impl<H: Host> LocalApic<'_, H> {
         self.update_apicv();
         self.update_divisor();
         self.own.timer.pending.store(0);
+        self.forget_restored();
 
-        host.pv_eoi_disable();
+        host.set_pv_eoi_msr(0);
         self.update_ppr();
         if self.is_apicv_active() {
             host.apicv_post_state_restore();
@@ -77,7 +78,13 @@ impl<H: Host> LocalApic<'_, H> {
 
     /// `KVM_GET_LAPIC`. The vCPU's mutex is held, and posted interrupts have
     /// been synchronized to IRR.
+    ///
+    /// A timer that has expired is delivered first, if it can be: the registers
+    /// have no other place for it, and KVM's own APIC loses it here.
     pub fn save(&self, to: &mut SavedRegisters) -> Result<(), Invalid> {
+        if self.pending_timer() != 0 {
+            self.inject_timer();
+        }
         self.regs.save(to);
         to[word(Offset::CURRENT_COUNT)] = self.read_register(Offset::CURRENT_COUNT);
 
@@ -105,6 +112,7 @@ impl<H: Host> LocalApic<'_, H> {
     pub fn restore(&self, from: &mut SavedRegisters) -> Result<(), Invalid> {
         let host = self.host;
         host.apicv_pre_state_restore();
+        self.keep_registers(from);
 
         // Before the page is replaced, for it is counted.
         self.set_spurious(from[word(Offset::SPURIOUS)]);
@@ -161,6 +169,6 @@ impl<H: Host> LocalApic<'_, H> {
 }
 
 /// Index of a register among the saved ones. Always a constant, and below 256.
-const fn word(register: Offset) -> usize {
+pub(super) const fn word(register: Offset) -> usize {
     (register.0 as usize / 4) & (super::page::SAVED_WORDS - 1)
 }

@@ -11,6 +11,7 @@ mod eoi;
 mod fake;
 mod priority;
 mod registers;
+mod restored;
 mod sending;
 mod state;
 mod timer;

@@ -157,20 +157,28 @@ impl<H: Host> LocalApic<'_, H> {
     }
 
     /// `IA32_TSC_DEADLINE`: the deadline in cycles of the guest's TSC, zero if
-    /// the timer is not armed or not in that mode. The vCPU's thread.
+    /// the timer is not armed or not in that mode. What user space has restored
+    /// before the mode is there as well. The vCPU's thread.
     #[inline]
     pub fn tscdeadline(&self) -> u64 {
-        if !self.is_hardware_enabled() || !self.own.timer.is_tsc_deadline() {
-            return 0;
+        let kept = self.kept_tscdeadline();
+        if kept != 0 || !self.takes_tscdeadline() {
+            return kept;
         }
         self.own.timer.tscdeadline.load()
     }
 
-    /// Writes `IA32_TSC_DEADLINE`; ignored in the other modes. The vCPU's
-    /// thread; interrupts may be off.
+    /// Is the timer in TSC-deadline mode, and the APIC enabled?
+    #[inline]
+    pub(super) fn takes_tscdeadline(&self) -> bool {
+        self.is_hardware_enabled() && self.own.timer.is_tsc_deadline()
+    }
+
+    /// The guest writes `IA32_TSC_DEADLINE`; ignored in the other modes. The
+    /// vCPU's thread; interrupts may be off.
     #[inline]
     pub fn set_tscdeadline(&self, deadline: u64) {
-        if !self.is_hardware_enabled() || !self.own.timer.is_tsc_deadline() {
+        if !self.takes_tscdeadline() {
             return;
         }
         self.host.cancel_hrtimer();
@@ -305,6 +313,27 @@ impl<H: Host> LocalApic<'_, H> {
         timer.pending.store(0);
         if timer.counts() && !self.set_target(count) {
             return;
+        }
+        self.restart_timer();
+    }
+
+    /// The guest's TSC is another one: the expiry that was computed from it is
+    /// at another time, or the same time is at another count of it.
+    pub(super) fn rearm_by_tsc(&self) {
+        let timer = &self.own.timer;
+        if timer.tscdeadline.load() == 0 {
+            return;
+        }
+        if timer.counts() {
+            let left = timer.remaining(self.host.now()) as u64;
+            let tsc = self.host.l1_tsc(self.host.host_tsc());
+            let deadline = tsc.wrapping_add(self.host.nsec_to_cycles(left));
+            timer.tscdeadline.store(deadline);
+            if !self.is_hv_timer_in_use() {
+                return;
+            }
+        } else {
+            self.host.cancel_hrtimer();
         }
         self.restart_timer();
     }

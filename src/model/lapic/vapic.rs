@@ -9,7 +9,7 @@
 //! Source: Linux, Documentation/virt/kvm/x86/msr.rst, "MSR_KVM_EOI_EN".
 
 use super::super::sync::Ordering;
-use super::{Host, LocalApic, Offset};
+use super::{Host, Invalid, LocalApic, Offset};
 
 /// Attention bit: there is a VAPIC word.
 pub const CHECK_VAPIC: u64 = 1 << 0;
@@ -18,6 +18,8 @@ pub const PV_EOI_PENDING: u64 = 1 << 1;
 /// Bit of the PV EOI byte: set by the host to allow it, cleared by the guest
 /// in place of an EOI.
 const PV_EOI_ENABLED: u8 = 1;
+/// Bit of `MSR_KVM_PV_EOI_EN`: there is such a byte.
+const MSR_ENABLED: u64 = 1;
 
 impl<H: Host> LocalApic<'_, H> {
     #[inline(always)]
@@ -34,6 +36,32 @@ impl<H: Host> LocalApic<'_, H> {
     fn clear_attention(&self, bit: u64) {
         let attention = self.host.attention();
         attention.store(attention.load(Ordering::Relaxed) & !bit, Ordering::Relaxed);
+    }
+
+    /// `KVM_SET_VAPIC_ADDR`: where the word is, zero for nowhere. If there is no
+    /// memory, all stays as it was. The vCPU's mutex is held.
+    pub fn set_vapic_address(&self, address: u64) -> Result<(), Invalid> {
+        if address == 0 {
+            self.clear_attention(CHECK_VAPIC);
+        } else if self.host.vapic_map(address) {
+            self.set_attention(CHECK_VAPIC);
+        } else {
+            return Err(Invalid);
+        }
+        self.host.vapic_address().store(address, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Writes `MSR_KVM_PV_EOI_EN`: the address of the byte, which is the first
+    /// of `length`, and bit 0 to enable it. If the address is not aligned, or
+    /// there is no memory, all stays as it was. The vCPU's thread.
+    pub fn set_pv_eoi(&self, value: u64, length: usize) -> Result<(), Invalid> {
+        let address = value & !MSR_ENABLED;
+        if address % 4 != 0 || value & MSR_ENABLED != 0 && !self.host.pv_eoi_map(address, length) {
+            return Err(Invalid);
+        }
+        self.host.set_pv_eoi_msr(value);
+        Ok(())
     }
 
     /// After an exit: takes over what the guest has done.

@@ -54,6 +54,8 @@ pub enum Event {
 
 /// Frequency of the guest's TSC: two cycles in each ns.
 pub const TSC_KHZ: u32 = 2_000_000;
+/// Size of the guest's memory.
+pub const MEMORY: u64 = 0x10_0000;
 
 /// The machine.
 pub struct Machine {
@@ -106,6 +108,7 @@ pub struct Machine {
     pub preemption_off: Cell<u32>,
     pub interrupts_off: Cell<u32>,
 
+    pub tsc_offset: Cell<u64>,
     pub pv_eoi_enabled: Cell<bool>,
     pub pv_eoi: Cell<u8>,
     pub pv_eoi_readable: Cell<bool>,
@@ -164,6 +167,7 @@ impl Machine {
             hv_timer: None.into(),
             preemption_off: 0.into(),
             interrupts_off: 0.into(),
+            tsc_offset: 77.into(),
             pv_eoi_enabled: false.into(),
             pv_eoi: 0.into(),
             pv_eoi_readable: true.into(),
@@ -398,7 +402,10 @@ impl Host for Machine {
         self.now.get() as u64 * u64::from(TSC_KHZ) / 1_000_000
     }
     fn l1_tsc(&self, host_tsc: u64) -> u64 {
-        host_tsc + 77
+        host_tsc.wrapping_add(self.tsc_offset.get())
+    }
+    fn l1_tsc_clock(&self) -> (u64, u64) {
+        (self.tsc_offset.get(), 0)
     }
     fn virtual_tsc_khz(&self) -> u32 {
         self.tsc_khz.get()
@@ -611,8 +618,11 @@ impl Host for Machine {
     fn pv_eoi_enabled(&self) -> bool {
         self.pv_eoi_enabled.get()
     }
-    fn pv_eoi_disable(&self) {
-        self.pv_eoi_enabled.set(false);
+    fn set_pv_eoi_msr(&self, value: u64) {
+        self.pv_eoi_enabled.set(value & 1 != 0);
+    }
+    fn pv_eoi_map(&self, address: u64, length: usize) -> bool {
+        address + length as u64 <= MEMORY
     }
     fn pv_eoi_read(&self) -> Option<u8> {
         self.pv_eoi_readable.get().then(|| self.pv_eoi.get())
@@ -622,6 +632,9 @@ impl Host for Machine {
             self.pv_eoi.set(value);
         }
         self.pv_eoi_writable.get()
+    }
+    fn vapic_map(&self, address: u64) -> bool {
+        address + 4 <= MEMORY
     }
     fn vapic_read(&self) -> Option<u32> {
         self.vapic.get()
