@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
+#include "hyperv.h"
 #include "machine.h"
 
 #define PIT_FIRST_COUNTER	1	/* that a test changes */
@@ -20,7 +21,7 @@ struct msrs {
 	struct kvm_msr_entry entries[2];
 };
 
-static void get_msrs(struct irq_cpu *cpu, u64 *base, u64 *deadline)
+void get_apic_msrs(struct irq_cpu *cpu, u64 *base, u64 *deadline)
 {
 	struct msrs msrs = {
 		.header.nmsrs = 2,
@@ -32,7 +33,7 @@ static void get_msrs(struct irq_cpu *cpu, u64 *base, u64 *deadline)
 	*deadline = msrs.entries[1].data;
 }
 
-static int set_msr(struct irq_cpu *cpu, u32 index, u64 value)
+int set_msr(struct irq_cpu *cpu, u32 index, u64 value)
 {
 	struct msrs msrs = {
 		.header.nmsrs = 1,
@@ -42,9 +43,43 @@ static int set_msr(struct irq_cpu *cpu, u32 index, u64 value)
 	return __vcpu_ioctl(cpu->vcpu, KVM_SET_MSRS, &msrs.header);
 }
 
-static void add_route(struct kvm_irq_routing *routes, u32 gsi, u64 *state)
+/* SynIC's interrupt sources that the guest's MSR accesses change, mostly. */
+static u32 pick_sint(u64 *state)
 {
-	switch (random_below(state, 5)) {
+	return (const u32[]){ 0, 1, 15, 2 }[random_below(state, 4)];
+}
+
+static void routing_add_sint(struct kvm_irq_routing *routes, u32 gsi, u32 cpu, u32 sint)
+{
+	struct kvm_irq_routing_entry *e;
+
+	/* The library has no such route: as any other, and changed then. */
+	routing_add_msi(routes, gsi, 0, 0, 0);
+	e = &routes->entries[routes->nr - 1];
+	e->type = KVM_IRQ_ROUTING_HV_SINT;
+	e->u.hv_sint.vcpu = cpu;
+	e->u.hv_sint.sint = sint;
+}
+
+static u64 guest_nothing(u64 a, u64 b, u64 c)
+{
+	return 0;
+}
+
+void run_once(struct irq_cpu *cpu)
+{
+	cpu_call(cpu, guest_nothing, 0, 0, 0);
+}
+
+static void add_route(struct machine *m, struct kvm_irq_routing *routes, u32 gsi,
+		      u64 *state)
+{
+	u32 kind = random_below(state, 6);
+
+	/* There are no chips to route to. */
+	if (m->flags & MACHINE_SPLIT && kind < 4)
+		kind = 4;
+	switch (kind) {
 	case 0:
 		routing_add_pin(routes, gsi, KVM_IRQCHIP_PIC_MASTER,
 				random_below(state, 8));
@@ -58,6 +93,13 @@ static void add_route(struct kvm_irq_routing *routes, u32 gsi, u64 *state)
 		routing_add_pin(routes, gsi, KVM_IRQCHIP_IOAPIC,
 				random_below(state, IOAPIC_PINS));
 		break;
+	case 4:
+		if (m->flags & MACHINE_HYPERV) {
+			routing_add_sint(routes, gsi, random_below(state, NR_CPUS_OF_VM),
+					 pick_sint(state));
+			break;
+		}
+		fallthrough;
 	default:
 		routing_add_msi(routes, gsi,
 				MSI_ADDR(random_below(state, 4)) |
@@ -73,8 +115,8 @@ static void set_routes(struct machine *m, u64 seed)
 	u32 gsi;
 
 	for (gsi = 1; gsi < IOAPIC_PINS; gsi++) {
-		if (seed)
-			add_route(routes, gsi, &seed);
+		if (seed || m->flags & MACHINE_SPLIT)
+			add_route(m, routes, gsi, &seed);
 		else
 			routing_add_pin(routes, gsi, KVM_IRQCHIP_IOAPIC, gsi);
 		if (!seed && gsi < 16)
@@ -86,25 +128,41 @@ static void set_routes(struct machine *m, u64 seed)
 	free(routes);
 }
 
-void machine_create(struct machine *m)
+static void create_cpu(struct machine *m, u32 id)
+{
+	struct irq_cpu *cpu = irq_vm_add_cpu(m->ivm, id);
+
+	if (m->flags & MACHINE_HYPERV)
+		vcpu_set_hv_cpuid(cpu->vcpu);
+	cpu_enable_apic(cpu, false);
+}
+
+void machine_create(struct machine *m, u32 flags, bool any_order)
 {
 	struct kvm_pit_config config = { .flags = KVM_PIT_SPEAKER_DUMMY };
-	struct irq_vm *ivm = irq_vm_create_empty(IRQCHIP_FULL);
+	bool split = flags & MACHINE_SPLIT;
+	struct irq_vm *ivm = irq_vm_create_empty(split ? IRQCHIP_SPLIT : IRQCHIP_FULL);
 	int i;
 
 	memset(m, 0, sizeof(*m));
 	m->ivm = ivm;
+	m->flags = flags;
+	m->any_order = any_order;
 	vm_enable_cap(ivm->vm, KVM_CAP_X86_APIC_BUS_CYCLES_NS, BUS_CYCLE_NS);
+	__vm_enable_cap(ivm->vm, KVM_CAP_X2APIC_API, MACHINE_X2APIC_API(flags));
 	for (i = 0; i < NR_CPUS_OF_VM; i++)
-		cpu_enable_apic(irq_vm_add_cpu(ivm, i), false);
-	vm_ioctl(ivm->vm, KVM_CREATE_PIT2, &config);
+		create_cpu(m, i);
+	paravirt_create(m);
+	if (!split)
+		vm_ioctl(ivm->vm, KVM_CREATE_PIT2, &config);
 	irq_vm_map_mmio(ivm, 0xfed00000);
 	set_routes(m, 0);
 	m->resamplefd = eventfd(0, EFD_NONBLOCK);
 	for (i = 0; i < NR_IRQFDS; i++) {
 		m->irqfd[i] = eventfd(0, 0);
 		TEST_ASSERT_EQ(irqfd_assign(ivm, m->irqfd[i], FIRST_IRQFD_GSI + i,
-					    i == RESAMPLE_IRQFD ? m->resamplefd : -1), 0);
+					    i == RESAMPLE_IRQFD && !split ?
+						    m->resamplefd : -1), 0);
 	}
 	for (i = 0; i < NR_CPUS_OF_VM; i++) {
 		ivm->cpu[i].guest->eoi = EOI_NONE;
@@ -134,7 +192,7 @@ static bool may_take(const struct snapshot *s, u32 cpu)
 {
 	int i;
 
-	for (i = 0; i < 2; i++) {
+	for (i = 0; i < 2 && s->has_chips; i++) {
 		u8 base = s->chip[i].chip.pic.irq_base;
 
 		if (base < 0x20 || base > 0xf8)
@@ -182,6 +240,8 @@ static int set_chip(struct machine *m, u32 id, u32 offset, u32 value)
 {
 	struct kvm_irqchip chip;
 
+	if (m->flags & MACHINE_SPLIT)
+		return 0;
 	irqchip_get(m->ivm, id, &chip);
 	memcpy(&chip.chip.dummy[offset], &value, sizeof(value));
 	return __vm_ioctl(m->ivm->vm, KVM_SET_IRQCHIP, &chip) ? -errno : 0;
@@ -193,52 +253,14 @@ static int set_pit(struct machine *m, u32 offset, u32 value)
 	struct kvm_pit_state2 state;
 	void *counters = &state.channels[PIT_FIRST_COUNTER];
 
+	if (m->flags & MACHINE_SPLIT)
+		return 0;
 	vm_ioctl(m->ivm->vm, KVM_GET_PIT2, &state);
 	if (offset < 2 * sizeof(state.channels[0]))
 		memcpy(counters + offset, &value, sizeof(value));
 	else
 		state.flags = value & KVM_PIT_FLAGS_SPEAKER_DATA_ON;
 	return __vm_ioctl(m->ivm->vm, KVM_SET_PIT2, &state) ? -errno : 0;
-}
-
-/* In one of the orders in which user space may do it. */
-static void migrate(struct machine *m, u32 order)
-{
-	u32 left = 4, parts[4] = { 0, 1, 2, 3 };
-	struct kvm_pit_state2 pit;
-	struct kvm_irqchip chip;
-	int i;
-
-	while (left) {
-		u32 at = order % left;
-
-		order /= left;
-		switch (parts[at]) {
-		case 0:
-			for (i = 0; i < NR_CPUS_OF_VM; i++) {
-				struct kvm_lapic_state state;
-
-				lapic_get(&m->ivm->cpu[i], &state);
-				lapic_set(&m->ivm->cpu[i], &state);
-			}
-			break;
-		case 1:
-			irqchip_get(m->ivm, KVM_IRQCHIP_IOAPIC, &chip);
-			irqchip_set(m->ivm, &chip);
-			break;
-		case 2:
-			for (i = 0; i < 2; i++) {
-				irqchip_get(m->ivm, i, &chip);
-				irqchip_set(m->ivm, &chip);
-			}
-			break;
-		case 3:
-			vm_ioctl(m->ivm->vm, KVM_GET_PIT2, &pit);
-			vm_ioctl(m->ivm->vm, KVM_SET_PIT2, &pit);
-			break;
-		}
-		parts[at] = parts[--left];
-	}
 }
 
 /* After SMI, INIT or SIPI: back to waiting for a call. */
@@ -300,7 +322,7 @@ static u64 timer(struct irq_cpu *cpu, u64 lvtt, u64 count)
 	u64 base, deadline;
 	int i;
 
-	get_msrs(cpu, &base, &deadline);
+	get_apic_msrs(cpu, &base, &deadline);
 	for (i = 0; i < ARRAY_SIZE(regs); i++) {
 		if (i == ARRAY_SIZE(regs) - 1)
 			usleep(TIMER_US);
@@ -334,6 +356,8 @@ void machine_do(struct machine *m, const struct step *step,
 		break;
 	case OP_MMIO_WRITE:
 		cpu_mmio_write(cpu, step->a, step->width, step->b);
+		if (is_reset(step->b))
+			recover(m);
 		break;
 	case OP_RDMSR:
 		result->fault = cpu_rdmsr_safe(cpu, step->a, &value);
@@ -342,6 +366,8 @@ void machine_do(struct machine *m, const struct step *step,
 		break;
 	case OP_WRMSR:
 		result->fault = cpu_wrmsr_safe(cpu, step->a, step->b);
+		if (is_reset(step->b))
+			recover(m);
 		break;
 	case OP_IN:
 		value = timeless(step->a, cpu_in(cpu, step->a, step->width));
@@ -374,10 +400,15 @@ void machine_do(struct machine *m, const struct step *step,
 		set_routes(m, step->a);
 		break;
 	case OP_HOST_WRMSR:
+		/* Nothing that waits for other ioctls to come; OP_RESTORE does. */
+		run_once(cpu);
 		value = set_msr(cpu, step->a, step->b);
+		run_once(cpu);
 		break;
 	case OP_SET_LAPIC:
 		value = set_lapic(m, step->cpu, step->a, step->b);
+		/* A timer that expires at once: ferric saves it, KVM does not. */
+		run_once(cpu);
 		break;
 	case OP_SET_IRQCHIP:
 		value = set_chip(m, step->a, step->b, step->c);
@@ -386,17 +417,25 @@ void machine_do(struct machine *m, const struct step *step,
 		value = set_pit(m, step->a, step->b);
 		break;
 	case OP_MIGRATE:
-		migrate(m, step->a);
+		if (!(m->flags & MACHINE_SPLIT))
+			restore_chips(m, step->a);
+		break;
+	case OP_RESTORE:
+		restore_apic(m, step->cpu, step->a, step->b);
 		break;
 	case OP_TIMER:
 		value = timer(cpu, step->a, step->b);
 		break;
+	case OP_MACHINE:
+		break;
 	default:
-		TEST_FAIL("step %u", step->op);
+		value = paravirt_do(m, step);
+		break;
 	}
 	result->value = value;
 	result->nr_mmio = cpu->nr_mmio;
 	result->nr_pio = cpu->nr_pio;
+	result->nr_eoi = cpu->nr_ioapic_eoi;
 	result->resampled = eventfd_take(m->resamplefd, 0);
 }
 
@@ -412,8 +451,12 @@ void machine_look(struct machine *m, struct snapshot *s)
 		lapic_get(cpu, &s->lapic[i]);
 		state_set_reg(&s->lapic[i], APIC_TMCCT, 0);
 		vcpu_events_get(cpu->vcpu, &s->events[i]);
-		get_msrs(cpu, &s->base[i], &s->deadline[i]);
+		get_apic_msrs(cpu, &s->base[i], &s->deadline[i]);
 	}
+	paravirt_look(m, s);
+	s->has_chips = !(m->flags & MACHINE_SPLIT);
+	if (!s->has_chips)
+		return;
 	for (i = 0; i < KVM_NR_IRQCHIPS; i++)
 		irqchip_get(m->ivm, i, &s->chip[i]);
 	vm_ioctl(m->ivm->vm, KVM_GET_PIT2, &s->pit);
@@ -464,6 +507,7 @@ void result_difference(const struct result *a, const struct result *b,
 	say_if_different(&text, "resampled", a->resampled, b->resampled);
 	say_if_different(&text, "MMIO exits", a->nr_mmio, b->nr_mmio);
 	say_if_different(&text, "port exits", a->nr_pio, b->nr_pio);
+	say_if_different(&text, "EOI exits", a->nr_eoi, b->nr_eoi);
 	say_if_different(&text, "interrupts", a->nr_irqs, b->nr_irqs);
 	for (i = 0; i < MAX_LOG; i++)
 		say_if_different(&text, "vector taken", a->log[i], b->log[i]);
@@ -506,6 +550,8 @@ void snapshot_difference(const struct snapshot *a, const struct snapshot *b,
 				 b->mp_state[i].mp_state);
 		say_if_different(&text, "IA32_APIC_BASE", a->base[i], b->base[i]);
 		say_if_different(&text, "TSC deadline", a->deadline[i], b->deadline[i]);
+		say_if_different(&text, "PV EOI flag", a->flag[i], b->flag[i]);
+		say_if_different(&text, "VAPIC word", a->vapic[i], b->vapic[i]);
 	}
 	for (i = 0; i < KVM_NR_IRQCHIPS; i++)
 		say_bytes(&text, "chip", i, &a->chip[i].chip, &b->chip[i].chip,

@@ -9,7 +9,7 @@
  * in files named on the command line are run first.
  *
  * What depends on time is left out: counts of running timers, and ticks.  SMI,
- * INIT and SIPI come from user space only, by MSI.
+ * INIT and SIPI come by MSI from user space, and from a guest to all others.
  */
 #include <getopt.h>
 #include <string.h>
@@ -90,11 +90,11 @@ static int choose(bool ferric)
 	return fd;
 }
 
-static void create(struct machine *m, bool on_ferric)
+static void create(struct machine *m, u32 flags, bool on_ferric)
 {
 	int lock = has_ferric ? choose(on_ferric) : -1;
 
-	machine_create(m);
+	machine_create(m, flags, has_ferric && on_ferric);
 	close(lock);
 }
 
@@ -108,7 +108,7 @@ static void check_choice(void)
 		int lock = choose(i);
 		long before = read_number(USE_COUNT);
 
-		machine_create(m);
+		machine_create(m, 0, false);
 		TEST_ASSERT_EQ(read_number(USE_COUNT) - before, i);
 		machine_destroy(m);
 		close(lock);
@@ -134,12 +134,13 @@ static void run_here(const struct step *steps, u32 nr)
 {
 	struct snapshot *snapshots = allocate(2 * sizeof(*snapshots));
 	struct machine *machines = allocate(2 * sizeof(*machines));
+	u32 flags = nr && steps[0].op == OP_MACHINE ? steps[0].a : 0;
 	struct result results[2];
 	bool look;
 	u32 i;
 
-	create(&machines[0], false);
-	create(&machines[1], true);
+	create(&machines[0], flags, false);
+	create(&machines[1], flags, true);
 	look_until_equal(machines, snapshots);
 	for (i = 0; i < nr; i++) {
 		machine_do(&machines[0], &steps[i], &snapshots[0], &results[0]);
@@ -289,7 +290,8 @@ static bool fuzz(u64 seed, u64 steps, double seconds, u32 length)
 		u64 state = seed * 0x10000 + number;
 		u32 i;
 
-		for (i = 0; i < length; i++)
+		sequence[0] = step_machine(&state);
+		for (i = 1; i < length; i++)
 			sequence[i] = step_random(&state);
 		if (!run(sequence, length)) {
 			ksft_print_msg("sequence %lu, step %u: KVM's and ferric's %s\n",

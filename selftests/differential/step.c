@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include "hyperv.h"
 #include "step.h"
 
 #define DELIVERY_MODE(value)	((value) >> 8 & 7)
@@ -17,6 +18,7 @@
 #define DEADLINE_NEVER		BIT_ULL(62)
 
 static const char * const names[NR_OPS] = {
+	[OP_MACHINE] = "machine",
 	[OP_MMIO_READ] = "mmio-read",
 	[OP_MMIO_WRITE] = "mmio-write",
 	[OP_RDMSR] = "rdmsr",
@@ -26,6 +28,10 @@ static const char * const names[NR_OPS] = {
 	[OP_GET_CR8] = "get-cr8",
 	[OP_SET_CR8] = "set-cr8",
 	[OP_TAKE] = "take",
+	[OP_PV_EOI] = "pv-eoi",
+	[OP_VAPIC_TPR] = "vapic-tpr",
+	[OP_PV_IPI] = "pv-ipi",
+	[OP_HV_IPI] = "hv-ipi",
 	[OP_LINE] = "line",
 	[OP_MSI] = "msi",
 	[OP_IRQFD] = "irqfd",
@@ -34,7 +40,9 @@ static const char * const names[NR_OPS] = {
 	[OP_SET_LAPIC] = "set-lapic",
 	[OP_SET_IRQCHIP] = "set-irqchip",
 	[OP_SET_PIT] = "set-pit",
+	[OP_SET_PAGE] = "set-page",
 	[OP_MIGRATE] = "migrate",
+	[OP_RESTORE] = "restore",
 	[OP_TIMER] = "timer",
 };
 
@@ -49,6 +57,10 @@ static const u8 weights[NR_OPS] = {
 	[OP_GET_CR8] = 1,
 	[OP_SET_CR8] = 3,
 	[OP_TAKE] = 9,
+	[OP_PV_EOI] = 2,
+	[OP_VAPIC_TPR] = 1,
+	[OP_PV_IPI] = 2,
+	[OP_HV_IPI] = 1,
 	[OP_LINE] = 9,
 	[OP_MSI] = 5,
 	[OP_IRQFD] = 3,
@@ -57,7 +69,9 @@ static const u8 weights[NR_OPS] = {
 	[OP_SET_LAPIC] = 3,
 	[OP_SET_IRQCHIP] = 3,
 	[OP_SET_PIT] = 1,
+	[OP_SET_PAGE] = 1,
 	[OP_MIGRATE] = 1,
+	[OP_RESTORE] = 1,
 	[OP_TIMER] = 1,
 };
 
@@ -154,8 +168,12 @@ static u64 register_value(u64 *state, u32 reg, bool x2apic)
 
 	switch (reg) {
 	case APIC_ICR:
-		value = without_reset(any_message(state));
-		if (!random_below(state, 3))
+		value = any_message(state);
+		if (is_reset(value) && !random_below(state, 4))
+			value |= APIC_DEST_ALLBUT;
+		else
+			value = without_reset(value);
+		if (!is_reset(value) && !random_below(state, 3))
 			value |= random_below(state, 4) << 18;
 		if (x2apic)
 			value |= (u64)any_destination(state) << 32;
@@ -231,15 +249,40 @@ static void mmio(u64 *state, struct step *step)
 		step->a = (step->a & ~0xfffull) + 0x1000 - step->width;
 }
 
+static void hyperv_msr(u64 *state, struct step *step)
+{
+	step->a = pick(state, HV_X64_MSR_EOI, HV_X64_MSR_EOI, HV_X64_MSR_ICR,
+		       HV_X64_MSR_TPR, HV_X64_MSR_SINT0, HV_X64_MSR_SINT0 + 1,
+		       HV_X64_MSR_SINT0 + 15);
+	switch (step->a) {
+	case HV_X64_MSR_EOI:
+		step->b = 0;
+		break;
+	case HV_X64_MSR_ICR:
+		step->b = (u64)any_destination(state) << 56 | register_value(state, APIC_ICR, false);
+		break;
+	case HV_X64_MSR_TPR:
+		step->b = register_value(state, APIC_TASKPRI, false);
+		break;
+	default:
+		/* Bit 16: masked, 17: automatic EOI. */
+		step->b = any_vector(state) | random_below(state, 4) << 16;
+		break;
+	}
+}
+
 static void msr(u64 *state, struct step *step)
 {
 	u32 reg = any_register(state);
 
 	step->a = X2APIC_MSR(reg);
 	step->b = register_value(state, reg, true);
-	switch (random_below(state, 12)) {
+	switch (random_below(state, 14)) {
 	case 0:
 		apic_base(state, step);
+		break;
+	case 3:
+		hyperv_msr(state, step);
 		break;
 	case 1:
 		step->a = MSR_TSC_DEADLINE;
@@ -278,6 +321,20 @@ static void msi(u64 *state, struct step *step)
 		step->a |= MSI_ADDR_REDIR_HINT;
 	step->b = random_below(state, 6) ? 0 : any_value(state) & 0xffffff00;
 	step->c = any_message(state) & 0xffff;
+}
+
+/* KVM refuses what it does not know; that both do is one of the tests. */
+struct step step_machine(u64 *state)
+{
+	struct step step = { .op = OP_MACHINE };
+
+	if (!random_below(state, 3))
+		step.a |= MACHINE_SPLIT;
+	if (!random_below(state, 3))
+		step.a |= MACHINE_HYPERV;
+	if (!random_below(state, 3))
+		step.a |= random_below(state, 16) << 8;
+	return step;
 }
 
 struct step step_random(u64 *state)
@@ -343,8 +400,28 @@ struct step step_random(u64 *state)
 		step.a = random_below(state, 2 * sizeof(struct kvm_pit_channel_state) / 4 + 1) * 4;
 		step.b = any_value(state);
 		break;
+	case OP_VAPIC_TPR:
+		step.b = random_below(state, 0x100);
+		break;
+	case OP_PV_IPI:
+		step.a = random_below(state, 16);
+		step.b = random_below(state, 2);
+		step.c = (without_reset(any_message(state)) & 0xfff) | random_below(state, 4) << 32;
+		break;
+	case OP_HV_IPI:
+		step.a = random_below(state, 16);
+		step.c = any_vector(state);
+		break;
+	case OP_SET_PAGE:
+		step.a = random_below(state, NR_PAGES);
+		step.b = random_below(state, 4);
+		break;
 	case OP_MIGRATE:
 		step.a = random_below(state, 24);
+		break;
+	case OP_RESTORE:
+		apic_base(state, &step);
+		step.a = random_below(state, 6);
 		break;
 	case OP_TIMER:
 		step.a = any_vector(state) | (random_below(state, 4) ? 0 : APIC_LVT_MASKED);

@@ -12,11 +12,9 @@
 //! Source: Linux, Documentation/virt/kvm/api.rst, `KVM_SET_LAPIC`,
 //! `KVM_SET_MSRS` and `KVM_SET_SREGS`.
 
+use super::super::destination::x2apic_ldr;
 use super::super::sync::Owned;
-use super::{Host, LocalApic, Mode, Offset, SavedRegisters};
-
-/// Bits of ID and LDR that are reserved in xAPIC mode.
-const NOT_XAPIC: u32 = 0x00ff_ffff;
+use super::{Host, LocalApic, Offset, SavedRegisters};
 
 /// State that waits for what it depends on.
 #[derive(Default)]
@@ -63,12 +61,14 @@ impl<H: Host> LocalApic<'_, H> {
     }
 
     /// User space has changed the mode. In x2APIC mode the IDs are not for it
-    /// to choose; in xAPIC mode they are those that it has restored, unless
-    /// these were of the other mode.
+    /// to choose; otherwise they are those that it has restored, unless these
+    /// were of that mode.
     pub(super) fn take_kept_registers(&self) {
         let restored = &self.own.restored;
         let (id, ldr) = (restored.id.get(), restored.ldr.get());
-        if restored.registers.get() && self.mode() == Mode::XApic && (id | ldr) & NOT_XAPIC == 0 {
+        let x2apic_id = self.host.vcpu_id();
+        let of_x2apic = id == x2apic_id && ldr == x2apic_ldr(x2apic_id);
+        if restored.registers.get() && !self.is_x2apic() && !of_x2apic {
             self.regs.write(Offset::ID, id);
             self.regs.write(Offset::LDR, ldr);
             self.host.mark_map_dirty();
