@@ -114,6 +114,7 @@ s64 paravirt_do(struct machine *m, const struct step *step)
 {
 	struct irq_cpu *cpu = &m->ivm->cpu[step->cpu];
 	gva_t page = m->page[step->cpu];
+	struct kvm_vcpu_events events;
 	s64 ret;
 
 	switch (step->op) {
@@ -125,6 +126,9 @@ s64 paravirt_do(struct machine *m, const struct step *step)
 		 * wins would depend on interrupts of the host.
 		 */
 		set_vapic(cpu, page_gpa(m, step->cpu) + VAPIC_OFFSET);
+		/* Without a request for events the word is not written. */
+		vcpu_events_get(cpu->vcpu, &events);
+		vcpu_events_set(cpu->vcpu, &events);
 		ret = cpu_call(cpu, guest_write_vapic, page + VAPIC_OFFSET, step->b, 0);
 		set_vapic(cpu, 0);
 		return ret;

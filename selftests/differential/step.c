@@ -401,7 +401,8 @@ struct step step_random(u64 *state)
 		step.b = any_value(state);
 		break;
 	case OP_VAPIC_TPR:
-		step.b = random_below(state, 0x100);
+		/* The rest would be lost at the next exit but one. */
+		step.b = random_below(state, 0x10) << 4;
 		break;
 	case OP_PV_IPI:
 		step.a = random_below(state, 16);

@@ -9,7 +9,7 @@ use super::pit::Pit;
 use super::stats::Event;
 use super::vcpu::Vcpu;
 use super::vm::Vm;
-use crate::model::ioapic::{self, Eoi, EoiSource, IoApic, Rescan, RtcStatus};
+use crate::model::ioapic::{self, Eoi, EoiSource, IoApic, Rescan, RtcStatus, Version};
 use crate::model::message::Message;
 use crate::model::pic::{self, Pic, Step};
 use crate::model::pit;
@@ -83,6 +83,10 @@ impl Chips {
             }),
             GFP_KERNEL_ACCOUNT,
         )?;
+        // SAFETY: By this function's requirements; the VM has no vCPU yet.
+        if unsafe { bindings::ferric_choose_directed_eoi(kvm.as_ptr()) } {
+            chips.ioapic.lock().set_version(Version::WithEoi);
+        }
         let this = core::ptr::from_ref(&*chips).cast_mut().cast();
         // SAFETY: The work is pinned in `chips`, and cancelled before these go.
         unsafe { bindings::ferric_delayed_work_init(chips.delayed_injection.get(), this) };
@@ -237,6 +241,22 @@ impl Chips {
         }
     }
 
+    /// The guest has written a vector to the I/O APIC's EOI register.
+    fn directed_eoi(&self, vector: u8) {
+        let mut next = self.ioapic.lock().next_directed(vector, 0);
+        // PINS turns at most, for the pins only go up.
+        while let Some(pin) = next {
+            // SAFETY: As in `finish`.
+            unsafe {
+                bindings::ferric_notify_acked(self.kvm(), bindings::KVM_IRQCHIP_IOAPIC, pin as u32);
+            }
+            self.vm().stats().count(Event::IoapicEoi, 1);
+            let mut ioapic = self.ioapic.lock();
+            ioapic.end_directed(vector, pin, &mut IoApicHost(self));
+            next = ioapic.next_directed(vector, pin + 1);
+        }
+    }
+
     /// Calls `visit` for each source of EOIs that `vcpu` must report.
     pub(super) fn scan_ioapic(&self, vcpu: &Vcpu, visit: impl FnMut(EoiSource)) {
         self.ioapic.lock().scan(vcpu.id(), &IoApicHost(self), visit);
@@ -340,10 +360,12 @@ impl Chips {
     pub(super) fn write(&self, kind: u32, address: u64, data: &[u8]) -> bool {
         match kind {
             bindings::ferric_io_kind_FERRIC_IO_IOAPIC => {
-                return self
-                    .ioapic
-                    .lock()
-                    .write(address, data, &mut IoApicHost(self));
+                let mut ioapic = self.ioapic.lock();
+                let Some(vector) = ioapic.directed_eoi(address, data) else {
+                    return ioapic.write(address, data, &mut IoApicHost(self));
+                };
+                drop(ioapic);
+                self.directed_eoi(vector);
             }
             bindings::ferric_io_kind_FERRIC_IO_PIT | bindings::ferric_io_kind_FERRIC_IO_SPEAKER => {
                 let (Some(pit), Some(port)) = (self.pit(), pit::Port::decode(address)) else {

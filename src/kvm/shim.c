@@ -90,6 +90,39 @@ static bool ferric_wanted(struct kvm *kvm)
 	return READ_ONCE(attach_all);
 }
 
+/* As the version registers say: without and with an EOI register. */
+#define FERRIC_IOAPIC_82093AA	0x11
+#define FERRIC_IOAPIC_WITH_EOI	0x20
+
+static unsigned int ioapic_version = FERRIC_IOAPIC_82093AA;
+
+static int ferric_ioapic_version_set(const char *val, const struct kernel_param *kp)
+{
+	unsigned int version;
+	int r;
+
+	r = kstrtouint(val, 0, &version);
+	if (r)
+		return r;
+	if (version != FERRIC_IOAPIC_82093AA && version != FERRIC_IOAPIC_WITH_EOI)
+		return -EINVAL;
+	WRITE_ONCE(ioapic_version, version);
+	return 0;
+}
+
+static int ferric_ioapic_version_get(char *buffer, const struct kernel_param *kp)
+{
+	return sysfs_emit(buffer, "%#x\n", READ_ONCE(ioapic_version));
+}
+
+static const struct kernel_param_ops ferric_ioapic_version_ops = {
+	.set = ferric_ioapic_version_set,
+	.get = ferric_ioapic_version_get,
+};
+
+module_param_cb(ioapic_version, &ferric_ioapic_version_ops, NULL, 0644);
+MODULE_PARM_DESC(ioapic_version, "Of new VMs: 0x11, as KVM's, or 0x20, with an EOI register and directed EOI (default: 0x11)");
+
 static struct kvm_irqchip_provider ferric_provider = {
 	.name = "ferric",
 	.owner = THIS_MODULE,
@@ -110,6 +143,22 @@ void ferric_unregister(void)
 }
 
 /* The VM. */
+
+/*
+ * With an EOI register in the I/O APIC the local APICs may offer to suppress
+ * the broadcast of EOIs, and then do; KVM_CAP_X2APIC_API can still say no.
+ */
+bool ferric_choose_directed_eoi(struct kvm *kvm)
+{
+	if (READ_ONCE(ioapic_version) != FERRIC_IOAPIC_WITH_EOI)
+		return false;
+
+	if (kvm->arch.suppress_eoi_broadcast_mode ==
+	    KVM_SUPPRESS_EOI_BROADCAST_QUIRKED)
+		kvm->arch.suppress_eoi_broadcast_mode =
+			KVM_SUPPRESS_EOI_BROADCAST_ENABLED;
+	return true;
+}
 
 void ferric_vm_fields(struct kvm *kvm, struct ferric_vm_fields *fields)
 {

@@ -92,6 +92,7 @@ int ferric_register(const struct kvm_irqchip_ops *ops);
 void ferric_unregister(void);
 
 /* The VM. */
+bool ferric_choose_directed_eoi(struct kvm *kvm);
 void ferric_vm_fields(struct kvm *kvm, struct ferric_vm_fields *fields);
 void *ferric_vm_data(struct kvm *kvm);
 void ferric_set_vm_data(struct kvm *kvm, void *data);

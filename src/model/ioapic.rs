@@ -23,7 +23,8 @@
 //! ```
 //!
 //! Remote IRR is cleared after the notification, so that an assertion that
-//! comes between is kept in the IRR and delivered then.
+//! comes between is kept in the IRR and delivered then. An EOI by the register
+//! of [`Version::WithEoi`] goes the same way.
 
 mod entry;
 mod rtc;
@@ -47,8 +48,16 @@ pub const LENGTH: u64 = 0x100;
 /// The pin that the real-time clock is wired to.
 pub const RTC_PIN: usize = 8;
 
-/// Version register: the 82093AA, and the number of the last pin.
-const VERSION: u32 = 0x11 | ((PINS as u32 - 1) << 16);
+/// Which I/O APIC it is, as the version register says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Version {
+    /// The 82093AA, which KVM emulates: EOIs come from the local APICs only.
+    I82093AA = 0x11,
+    /// As in later chipsets: with an EOI register, for guests that have told
+    /// their local APICs not to broadcast EOIs.
+    WithEoi = 0x20,
+}
 
 /// After so many EOIs in a row that each found the line still high, the next
 /// delivery is delayed.
@@ -57,6 +66,8 @@ const MAX_SUCCESSIVE_EOIS: u32 = 10_000;
 /// Direct registers, by offset.
 const REG_SELECT: u8 = 0x00;
 const REG_WINDOW: u8 = 0x10;
+/// With [`Version::WithEoi`] only.
+const REG_EOI: u8 = 0x40;
 
 /// Indirect registers, by index.
 const REG_ID: u32 = 0;
@@ -171,6 +182,7 @@ pub trait Host {
 /// stack. An owner copies it to its place from a static made of [`Self::new`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IoApic {
+    version: Version,
     base_address: u64,
     ioregsel: u32,
     id: u32,
@@ -196,6 +208,7 @@ impl IoApic {
     /// The chip after a reset, all pins masked and low.
     pub const fn new() -> Self {
         Self {
+            version: Version::I82093AA,
             base_address: DEFAULT_BASE,
             ioregsel: 0,
             id: 0,
@@ -207,6 +220,12 @@ impl IoApic {
             successive_eois: [0; PINS],
             rtc: RtcStatus::new(),
         }
+    }
+
+    /// Makes it another I/O APIC, before anybody uses it. No part of the saved
+    /// state: whoever restores it has to have the same.
+    pub fn set_version(&mut self, version: Version) {
+        self.version = version;
     }
 
     /// The redirection table entry of a pin.
@@ -345,8 +364,14 @@ impl IoApic {
     /// A local APIC has completed a vector. Returns the first pin with that
     /// vector: with the lock dropped, its acknowledge notifiers are to be
     /// called, and then [`Self::continue_eoi`].
+    ///
+    /// Where there is an EOI register, an EOI that the guest has suppressed is
+    /// not ours yet.
     pub fn begin_eoi(&mut self, eoi: &Eoi, host: &mut impl Host) -> Option<usize> {
         self.end_rtc(eoi.vcpu_id, eoi.vector, host);
+        if self.version == Version::WithEoi && eoi.suppressed && eoi.trigger.is_level() {
+            return None;
+        }
         self.next_with_vector(eoi.vector, 0)
     }
 
@@ -360,6 +385,34 @@ impl IoApic {
             self.end_interrupt(pin, host);
         }
         self.next_with_vector(eoi.vector, pin + 1)
+    }
+
+    /// Does a write at a physical address go to the EOI register? Then this is
+    /// the vector, and the pins are to be gone through as for an EOI of a local
+    /// APIC, by [`Self::next_directed`] and [`Self::end_directed`].
+    pub fn directed_eoi(&self, address: u64, data: &[u8]) -> Option<u8> {
+        let is_register =
+            self.version == Version::WithEoi && self.contains(address) && address as u8 == REG_EOI;
+        data.first().copied().filter(|_| is_register)
+    }
+
+    /// The first pin from `from` on whose level interrupt of `vector` waits for
+    /// an EOI: with the lock dropped, its acknowledge notifiers are to be
+    /// called, and then [`Self::end_directed`].
+    pub fn next_directed(&self, vector: u8, from: usize) -> Option<usize> {
+        (from..PINS).find(|&pin| self.waits_for(vector, pin))
+    }
+
+    /// Ends the interrupt of `pin`, whose notifiers have been called.
+    pub fn end_directed(&mut self, vector: u8, pin: usize, host: &mut impl Host) {
+        if pin < PINS && self.waits_for(vector, pin) {
+            self.end_interrupt(pin, host);
+        }
+    }
+
+    fn waits_for(&self, vector: u8, pin: usize) -> bool {
+        let entry = self.redirtbl[pin];
+        entry.vector() == vector && entry.trigger().is_level() && entry.remote_irr()
     }
 
     fn end_interrupt(&mut self, pin: usize, host: &mut impl Host) {
@@ -435,7 +488,7 @@ impl IoApic {
 
     fn read_indirect(&self) -> u32 {
         match self.ioregsel {
-            REG_VERSION => VERSION,
+            REG_VERSION => self.version as u32 | (PINS as u32 - 1) << 16,
             REG_ID | REG_ARBITRATION => (self.id & 0xf) << 24,
             select => {
                 let content = match redirection_index(select) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
+mod directed_eoi;
 mod entries;
 mod eoi;
 mod lines;
