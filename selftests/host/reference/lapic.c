@@ -251,6 +251,9 @@ u64 reference_step(struct kvm_vcpu *vcpu, enum op op, u64 a, u64 b, void *data)
 		kvm_lapic_sync_to_vapic(vcpu);
 		return 0;
 	case OP_SAVE:
+		/* Which the model does; KVM does not save it. */
+		if (apic_has_pending_timer(vcpu))
+			kvm_inject_apic_timer_irqs(vcpu);
 		return kvm_apic_get_state(vcpu, data);
 	case OP_RESTORE:
 		return kvm_apic_set_state(vcpu, data);
