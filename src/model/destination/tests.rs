@@ -316,6 +316,9 @@ fn shorthands_ignore_the_destination() {
             Resolution::Slow
         };
         assert_eq!(resolution, expected);
+        // A device is no sender that could be meant by itself.
+        let resolution = map.resolve(&message, Source::Device, &QUIRKED, |_| 0);
+        assert_eq!(resolution, Resolution::Slow);
     }
 }
 
@@ -526,6 +529,9 @@ fn a_range_of_physical_ids_is_taken_by_its_bitmap() {
     assert_eq!(map.physical(299), Some(299));
     assert_eq!(map.physical(300), None);
     assert_eq!(map.physical(u32::MAX), None);
+    // The memory is the caller's, a slot for each ID.
+    assert_eq!(map.table().len(), 300);
+    assert_eq!(map.table()[299], Some(299));
 }
 
 #[test]

@@ -89,6 +89,8 @@ pub struct Machine {
     pub tsc_khz: Cell<u32>,
     pub tsc_scaled: Cell<bool>,
     pub has_hv_timer: Cell<bool>,
+    pub hv_timer_refuses: Cell<bool>,
+    pub callback_is_late: Cell<bool>,
     pub can_post: Cell<bool>,
     pub in_guest: Cell<bool>,
     pub wants_to_run: Cell<bool>,
@@ -149,6 +151,8 @@ impl Machine {
             tsc_khz: TSC_KHZ.into(),
             tsc_scaled: false.into(),
             has_hv_timer: false.into(),
+            hv_timer_refuses: false.into(),
+            callback_is_late: false.into(),
             can_post: false.into(),
             in_guest: false.into(),
             wants_to_run: true.into(),
@@ -427,6 +431,12 @@ impl Host for Machine {
         self.hrtimer.set(Some(expires));
     }
     fn cancel_hrtimer(&self) -> bool {
+        if self.callback_is_late.get() && self.hrtimer.get().is_some_and(|at| at <= self.now.get())
+        {
+            // It has just begun on another CPU, and is waited for.
+            self.hrtimer.set(None);
+            self.apic().timer_expired();
+        }
         self.hrtimer.take().is_some()
     }
     fn restart_hrtimer(&self) {
@@ -437,6 +447,9 @@ impl Host for Machine {
     }
     fn set_hv_timer(&self, deadline: u64) -> Option<bool> {
         assert_ne!(self.preemption_off.get(), 0);
+        if self.hv_timer_refuses.get() {
+            return None;
+        }
         self.hv_timer.set(Some(deadline));
         Some(deadline <= self.tsc())
     }

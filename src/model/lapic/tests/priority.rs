@@ -89,6 +89,21 @@ fn lowering_tpr_asks_for_an_injection_if_something_waits() {
 }
 
 #[test]
+fn a_vector_in_service_that_is_acknowledged_again_stays_below_the_highest() {
+    let machine = Machine::enabled();
+    for vector in [0x50, 0x60] {
+        machine.interrupt(vector);
+        assert_eq!(machine.take(), Some(vector));
+    }
+    machine.apic().ack_interrupt(0x50);
+    assert_eq!(machine.apic().highest_in_service(), Some(0x60));
+    machine.eoi();
+    assert_eq!(machine.apic().highest_in_service(), Some(0x50));
+    machine.eoi();
+    assert_eq!(machine.apic().highest_in_service(), None);
+}
+
+#[test]
 fn the_vendor_code_learns_the_class_that_waits_and_the_tpr() {
     let machine = Machine::enabled();
     machine.write(Offset::TPR, 0x80);
