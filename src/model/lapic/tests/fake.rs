@@ -96,6 +96,7 @@ pub struct Machine {
     pub wants_to_run: Cell<bool>,
     pub fast_path: Cell<bool>,
     pub has_smm: Cell<bool>,
+    pub physical_bits: Cell<u32>,
     pub posted: RefCell<Option<Vec<u8>>>,
     pub synic: Cell<Option<u8>>,
     pub synic_auto_eoi: Cell<bool>,
@@ -158,6 +159,7 @@ impl Machine {
             wants_to_run: true.into(),
             fast_path: true.into(),
             has_smm: true.into(),
+            physical_bits: 40.into(),
             posted: RefCell::new(None),
             synic: None.into(),
             synic_auto_eoi: false.into(),
@@ -392,7 +394,7 @@ impl Host for Machine {
         self.icr_is_split.get()
     }
     fn reserved_gpa_bits(&self) -> u64 {
-        !((1 << 40) - 1)
+        !((1 << self.physical_bits.get()) - 1)
     }
 
     fn now(&self) -> i64 {
