@@ -279,6 +279,17 @@ fn an_xapic_with_a_large_id_is_reached_by_its_x2apic_id() {
 }
 
 #[test]
+fn an_xapic_with_id_0xff_is_not_reached_by_that_when_it_has_changed_its_id() {
+    let changed = Identity {
+        xapic_id: 0x10,
+        ..xapic(0xff, 0, DFR_FLAT)
+    };
+    let map = map(&MODERN, &[flat(0), changed]);
+    assert_eq!(map.physical(0x10), Some(0xff));
+    assert_eq!(map.physical(0xff), None);
+}
+
+#[test]
 fn a_large_destination_is_not_truncated_for_xapics() {
     let apics = [flat(0), flat(1)];
     assert_found(&apics, &physical(0x101), X2APIC_IPI, &[]);

@@ -88,6 +88,7 @@ pub struct Machine {
     pub min_period_us: Cell<u32>,
     pub tsc_khz: Cell<u32>,
     pub tsc_scaled: Cell<bool>,
+    pub ns_per_look: Cell<i64>,
     pub has_hv_timer: Cell<bool>,
     pub hv_timer_refuses: Cell<bool>,
     pub callback_is_late: Cell<bool>,
@@ -151,6 +152,7 @@ impl Machine {
             min_period_us: 200.into(),
             tsc_khz: TSC_KHZ.into(),
             tsc_scaled: false.into(),
+            ns_per_look: 0.into(),
             has_hv_timer: false.into(),
             hv_timer_refuses: false.into(),
             callback_is_late: false.into(),
@@ -401,6 +403,7 @@ impl Host for Machine {
         self.now.get()
     }
     fn host_tsc(&self) -> u64 {
+        self.now.set(self.now.get() + self.ns_per_look.get());
         self.now.get() as u64 * u64::from(TSC_KHZ) / 1_000_000
     }
     fn l1_tsc(&self, host_tsc: u64) -> u64 {

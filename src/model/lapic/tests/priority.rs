@@ -86,6 +86,10 @@ fn lowering_tpr_asks_for_an_injection_if_something_waits() {
     assert!(!machine.has(Event::InjectionRequest));
     machine.write(Offset::TPR, 0x20);
     assert!(machine.has(Event::InjectionRequest));
+    // Written again it makes nothing more deliverable.
+    machine.forget();
+    machine.write(Offset::TPR, 0x20);
+    assert!(!machine.has(Event::InjectionRequest));
 }
 
 #[test]

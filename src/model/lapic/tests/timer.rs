@@ -496,6 +496,19 @@ fn a_timer_turned_one_shot_with_an_expiry_pending_is_not_armed_to_block() {
 }
 
 #[test]
+fn a_count_that_ends_now_is_left_to_the_hrtimer_and_one_that_has_ended_expires() {
+    for (late, armed) in [(0, true), (1, false)] {
+        let machine = timer(ONE_SHOT);
+        machine.has_hv_timer.set(true);
+        machine.write(Offset::INITIAL_COUNT, 500_000);
+        machine.advance(500_000 + late);
+        machine.apic().switch_to_sw_timer();
+        assert_eq!(machine.hrtimer.get().is_some(), armed);
+        assert_eq!(machine.apic().pending_timer(), u32::from(!armed));
+    }
+}
+
+#[test]
 fn the_hrtimer_follows_the_vcpu_unless_it_posts() {
     let machine = timer(ONE_SHOT);
     machine.apic().migrate_timer();
@@ -572,9 +585,11 @@ fn the_entry_waits_for_the_deadline_that_was_advanced() {
 
 #[test]
 fn the_entry_does_not_wait_after_the_deadline_or_for_another_vector() {
-    let machine = expired_early(-20);
-    machine.apic().wait_expire();
-    assert!(machine.events.borrow().is_empty());
+    for late_ns in [0, 20] {
+        let machine = expired_early(-late_ns);
+        machine.apic().wait_expire();
+        assert!(machine.events.borrow().is_empty());
+    }
 
     let machine = expired_early(20);
     machine.write(Offset::LVT_TIMER, TSC_DEADLINE + 1);
@@ -584,6 +599,15 @@ fn the_entry_does_not_wait_after_the_deadline_or_for_another_vector() {
     machine.protected.store(true, Ordering::Relaxed);
     machine.apic().wait_expire();
     assert_eq!(*machine.events.borrow(), [Event::DelayCycles(40)]);
+}
+
+#[test]
+fn the_time_that_tuning_takes_is_not_waited_for_again() {
+    let machine = expired_early(30);
+    machine.ns_per_look.set(10);
+    machine.apic().wait_expire();
+    // 20 ns when it looked first, 10 ns when it looked again.
+    assert_eq!(*machine.events.borrow(), [Event::DelayCycles(20)]);
 }
 
 #[test]
@@ -632,10 +656,12 @@ fn the_advance_is_tuned_by_an_eighth_of_the_difference() {
 
 #[test]
 fn an_advance_out_of_bounds_starts_anew() {
-    let machine = expired_early(-4000);
-    machine.timer_advance_ns.store(4600, Ordering::Relaxed);
-    machine.apic().wait_expire();
-    assert_eq!(machine.timer_advance_ns.load(Ordering::Relaxed), 1000);
+    for (advance, tuned) in [(4500, 5000), (4501, 1000)] {
+        let machine = expired_early(-4000);
+        machine.timer_advance_ns.store(advance, Ordering::Relaxed);
+        machine.apic().wait_expire();
+        assert_eq!(machine.timer_advance_ns.load(Ordering::Relaxed), tuned);
+    }
     let machine = expired_early(800);
     machine.timer_advance_ns.store(50, Ordering::Relaxed);
     machine.apic().wait_expire();
