@@ -301,6 +301,7 @@ fn a_deadline_without_a_tsc_frequency_does_not_divide_by_zero() {
     machine.tsc_khz.set(0);
     machine.apic().set_tscdeadline(machine.tsc() + 1000);
     assert_eq!(machine.hrtimer.get(), None);
+    assert_eq!(machine.apic().pending_timer(), 0);
 }
 
 #[test]
