@@ -6,7 +6,7 @@ SHELL := /bin/bash
 DEBUG ?= 0
 VARIANT := $(if $(filter-out 0 n no,$(DEBUG)),debug,normal)
 
-.PHONY: help setup kernel module run test fuzz host-test vm-shell check clean
+.PHONY: help setup kernel module run test fuzz host-test coverage mutants vm-shell check clean
 
 help:
 	@echo 'make run       boot an SMP Linux guest of an unmodified QEMU on ferric, and check it'
@@ -16,6 +16,8 @@ help:
 	@echo 'make kernel    build the custom kernel; prints its directory'
 	@echo 'make module    build ferric.ko; prints its path'
 	@echo 'make host-test the tests of the model, on this machine'
+	@echo 'make coverage  which lines of the model these tests reach'
+	@echo 'make mutants   do they notice faults planted in it? SAMPLE=60 SEED=1, or ALL=1'
 	@echo 'make vm-shell  a shell in the machine with ferric loaded'
 	@echo 'make check     formatting and linters'
 	@echo 'make clean     remove what was built (the cache outside the checkout; downloads stay)'
@@ -42,6 +44,12 @@ fuzz: setup
 
 host-test:
 	@cargo test --locked
+
+coverage: setup
+	@scripts/coverage
+
+mutants: setup
+	@scripts/mutants $(if $(filter-out 0 n no,$(ALL)),--all,$(if $(SAMPLE),--sample $(SAMPLE)) $(if $(SEED),--seed $(SEED)))
 
 vm-shell: setup
 	@scripts/vm --kernel $(VARIANT) --shell

@@ -49,6 +49,19 @@ with_lock() {
 	fi
 }
 
+# cargo_tool CRATE VERSION: that version of a crate's programs in the cache's
+# tools/bin, built if it is not there.
+cargo_tool() {
+	local crate=$1 version=$2 tools=$FERRIC_CACHE/tools log=$FERRIC_CACHE/$1.log cargo
+	cargo=$(command -v cargo) || die "no cargo found" "install it beside rustc"
+	! grep -qxF "$crate v$version:" <<<"$("$cargo" install --list --root "$tools" 2>/dev/null)" || return 0
+	say "building ${crate%-cli} $version"
+	if ! "$cargo" install --locked --force --version "$version" --root "$tools" "$crate" >"$log" 2>&1; then
+		tail -n 20 "$log" >&2
+		die "$crate $version cannot be built" "log: $log"
+	fi
+}
+
 # Finds the Rust and LLVM that build the kernel, without installing anything.
 # Sets RUSTC_VERSION, LLVM_MAJOR, LLVM_DIR (empty if there is no matching
 # LLVM), exports RUST_LIB_SRC and PATH. Fails with advice when something that

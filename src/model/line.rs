@@ -88,6 +88,12 @@ mod tests {
     }
 
     #[test]
+    fn all_lines_are_low_at_first() {
+        let lines = Lines::<3>::default();
+        assert_eq!([0, 1, 2].map(|pin| lines.level(pin)), [false; 3]);
+    }
+
+    #[test]
     fn pins_and_sources_out_of_range_are_harmless() {
         let mut lines = Lines::<16>::new();
         assert!(!lines.drive(16, source::USERSPACE, true));

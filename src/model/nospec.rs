@@ -39,7 +39,15 @@ mod tests {
 
     #[test]
     fn an_index_out_of_bounds_becomes_zero() {
-        for index in [24, 25, 255, 1 << 31, isize::MAX as usize, usize::MAX] {
+        for index in [
+            24,
+            25,
+            255,
+            1 << 31,
+            isize::MAX as usize,
+            1 << 63,
+            usize::MAX,
+        ] {
             assert_eq!(clamp(index, 24), 0);
         }
         assert_eq!(clamp(0, 0), 0);

@@ -165,9 +165,10 @@ impl Pit {
     pub fn read(&mut self, port: Port, host: &impl Host) -> Option<u8> {
         match port {
             Port::Counter(index) => {
-                let elapsed = self.elapsed_ns(index.into(), host);
-                let counter = self.counters.get_mut(usize::from(index))?;
-                Some(counter.read(elapsed))
+                let index = usize::from(index);
+                self.counters.get(index)?;
+                let elapsed = self.elapsed_ns(index, host);
+                Some(self.counters[index].read(elapsed))
             }
             Port::Control => None,
             Port::Speaker => Some(self.read_speaker(host)),

@@ -279,6 +279,17 @@ fn an_xapic_with_a_large_id_is_reached_by_its_x2apic_id() {
 }
 
 #[test]
+fn an_xapic_with_id_0xff_is_not_reached_by_that_when_it_has_changed_its_id() {
+    let changed = Identity {
+        xapic_id: 0x10,
+        ..xapic(0xff, 0, DFR_FLAT)
+    };
+    let map = map(&MODERN, &[flat(0), changed]);
+    assert_eq!(map.physical(0x10), Some(0xff));
+    assert_eq!(map.physical(0xff), None);
+}
+
+#[test]
 fn a_large_destination_is_not_truncated_for_xapics() {
     let apics = [flat(0), flat(1)];
     assert_found(&apics, &physical(0x101), X2APIC_IPI, &[]);
@@ -316,6 +327,9 @@ fn shorthands_ignore_the_destination() {
             Resolution::Slow
         };
         assert_eq!(resolution, expected);
+        // A device is no sender that could be meant by itself.
+        let resolution = map.resolve(&message, Source::Device, &QUIRKED, |_| 0);
+        assert_eq!(resolution, Resolution::Slow);
     }
 }
 
@@ -526,6 +540,9 @@ fn a_range_of_physical_ids_is_taken_by_its_bitmap() {
     assert_eq!(map.physical(299), Some(299));
     assert_eq!(map.physical(300), None);
     assert_eq!(map.physical(u32::MAX), None);
+    // The memory is the caller's, a slot for each ID.
+    assert_eq!(map.table().len(), 300);
+    assert_eq!(map.table()[299], Some(299));
 }
 
 #[test]

@@ -188,6 +188,16 @@ mod tests {
     }
 
     #[test]
+    fn remote_irr_is_set_and_cleared_whatever_it_was() {
+        for entry in [RedirectionEntry(0), RedirectionEntry(u64::MAX)] {
+            assert!(entry.with_remote_irr(true).remote_irr());
+            assert!(!entry.with_remote_irr(false).remote_irr());
+            let changed = entry.with_remote_irr(true).0 ^ entry.with_remote_irr(false).0;
+            assert_eq!(changed, RedirectionEntry::REMOTE_IRR);
+        }
+    }
+
+    #[test]
     fn an_edge_triggered_entry_has_no_remote_irr() {
         let entry = RedirectionEntry(RedirectionEntry::READ_ONLY | RedirectionEntry::LEVEL);
         let edge = entry.written(false, 0);

@@ -153,35 +153,33 @@ fn restoring_a_local_apic_restores_what_it_owes_of_the_rtc() {
     assert_eq!(bench.drive_asking(8, true), 1);
 }
 
+/// Says that nobody took the interrupt, which every vCPU has.
+struct Liar(Machine);
+impl Host for Liar {
+    fn deliver(&mut self, message: &Message, rtc: Option<&mut RtcStatus>) -> i32 {
+        self.0.deliver(message, rtc);
+        0
+    }
+    fn eoi_is_accelerated(&self) -> bool {
+        false
+    }
+    fn for_each_target(&self, message: &Message, visit: impl FnMut(u32, bool) -> ControlFlow<()>) {
+        self.0.for_each_target(message, visit)
+    }
+    fn has_ack_notifier(&self, _pin: usize) -> bool {
+        false
+    }
+    fn resample(&mut self, _pin: usize) -> bool {
+        false
+    }
+    fn mask_changed(&mut self, _pin: usize, _masked: bool) {}
+    fn rescan(&mut self, _rescan: Rescan) {}
+    fn delay_injection(&mut self) {}
+}
+
 #[test]
 fn an_account_of_the_rtc_that_does_not_add_up_is_taken_anew() {
     // CVE-2014-0155: the count of EOIs owed went below zero.
-    struct Liar(Machine);
-    impl Host for Liar {
-        fn deliver(&mut self, message: &Message, rtc: Option<&mut RtcStatus>) -> i32 {
-            self.0.deliver(message, rtc);
-            0
-        }
-        fn eoi_is_accelerated(&self) -> bool {
-            false
-        }
-        fn for_each_target(
-            &self,
-            message: &Message,
-            visit: impl FnMut(u32, bool) -> ControlFlow<()>,
-        ) {
-            self.0.for_each_target(message, visit)
-        }
-        fn has_ack_notifier(&self, _pin: usize) -> bool {
-            false
-        }
-        fn resample(&mut self, _pin: usize) -> bool {
-            false
-        }
-        fn mask_changed(&mut self, _pin: usize, _masked: bool) {}
-        fn rescan(&mut self, _rescan: Rescan) {}
-        fn delay_injection(&mut self) {}
-    }
     let Bench {
         mut chip, machine, ..
     } = Bench::with_entry(8, 0xff00_0000_0000_0038);
@@ -195,6 +193,20 @@ fn an_account_of_the_rtc_that_does_not_add_up_is_taken_anew() {
         suppressed: false,
     };
     chip.begin_eoi(&eoi, &mut liar);
+    assert_eq!(chip.rtc.pending(), 3);
+    assert_eq!(chip.rtc.owed_by(2), None);
+    assert_eq!(chip.rtc.owed_by(3), Some(0x38));
+}
+
+#[test]
+fn an_account_of_the_rtc_that_a_restored_apic_contradicts_is_taken_anew() {
+    let Bench {
+        mut chip, machine, ..
+    } = Bench::with_entry(8, 0xff00_0000_0000_0038);
+    let mut liar = Liar(machine);
+    chip.set_line(8, source::USERSPACE, true, true, &mut liar);
+    liar.0.pending[2].clear();
+    chip.restore_rtc(2, &mut liar, |_| Some(false));
     assert_eq!(chip.rtc.pending(), 3);
     assert_eq!(chip.rtc.owed_by(2), None);
     assert_eq!(chip.rtc.owed_by(3), Some(0x38));

@@ -5,6 +5,7 @@ use super::*;
 
 #[test]
 fn after_reset_all_pins_are_masked() {
+    assert_eq!(IoApic::default(), IoApic::new());
     let state = IoApic::new().state();
     assert_eq!(
         state,

@@ -90,12 +90,16 @@ pub struct Machine {
     pub min_period_us: Cell<u32>,
     pub tsc_khz: Cell<u32>,
     pub tsc_scaled: Cell<bool>,
+    pub ns_per_look: Cell<i64>,
     pub has_hv_timer: Cell<bool>,
+    pub hv_timer_refuses: Cell<bool>,
+    pub callback_is_late: Cell<bool>,
     pub can_post: Cell<bool>,
     pub in_guest: Cell<bool>,
     pub wants_to_run: Cell<bool>,
     pub fast_path: Cell<bool>,
     pub has_smm: Cell<bool>,
+    pub physical_bits: Cell<u32>,
     pub posted: RefCell<Option<Vec<u8>>>,
     pub synic: Cell<Option<u8>>,
     pub synic_auto_eoi: Cell<bool>,
@@ -151,12 +155,16 @@ impl Machine {
             min_period_us: 200.into(),
             tsc_khz: TSC_KHZ.into(),
             tsc_scaled: false.into(),
+            ns_per_look: 0.into(),
             has_hv_timer: false.into(),
+            hv_timer_refuses: false.into(),
+            callback_is_late: false.into(),
             can_post: false.into(),
             in_guest: false.into(),
             wants_to_run: true.into(),
             fast_path: true.into(),
             has_smm: true.into(),
+            physical_bits: 40.into(),
             posted: RefCell::new(None),
             synic: None.into(),
             synic_auto_eoi: false.into(),
@@ -392,13 +400,14 @@ impl Host for Machine {
         self.icr_is_split.get()
     }
     fn reserved_gpa_bits(&self) -> u64 {
-        !((1 << 40) - 1)
+        !((1 << self.physical_bits.get()) - 1)
     }
 
     fn now(&self) -> i64 {
         self.now.get()
     }
     fn host_tsc(&self) -> u64 {
+        self.now.set(self.now.get() + self.ns_per_look.get());
         self.now.get() as u64 * u64::from(TSC_KHZ) / 1_000_000
     }
     fn l1_tsc(&self, host_tsc: u64) -> u64 {
@@ -434,6 +443,12 @@ impl Host for Machine {
         self.hrtimer.set(Some(expires));
     }
     fn cancel_hrtimer(&self) -> bool {
+        if self.callback_is_late.get() && self.hrtimer.get().is_some_and(|at| at <= self.now.get())
+        {
+            // It has just begun on another CPU, and is waited for.
+            self.hrtimer.set(None);
+            self.apic().timer_expired();
+        }
         self.hrtimer.take().is_some()
     }
     fn restart_hrtimer(&self) {
@@ -444,6 +459,9 @@ impl Host for Machine {
     }
     fn set_hv_timer(&self, deadline: u64) -> Option<bool> {
         assert_ne!(self.preemption_off.get(), 0);
+        if self.hv_timer_refuses.get() {
+            return None;
+        }
         self.hv_timer.set(Some(deadline));
         Some(deadline <= self.tsc())
     }

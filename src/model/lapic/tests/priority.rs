@@ -86,6 +86,25 @@ fn lowering_tpr_asks_for_an_injection_if_something_waits() {
     assert!(!machine.has(Event::InjectionRequest));
     machine.write(Offset::TPR, 0x20);
     assert!(machine.has(Event::InjectionRequest));
+    // Written again it makes nothing more deliverable.
+    machine.forget();
+    machine.write(Offset::TPR, 0x20);
+    assert!(!machine.has(Event::InjectionRequest));
+}
+
+#[test]
+fn a_vector_in_service_that_is_acknowledged_again_stays_below_the_highest() {
+    let machine = Machine::enabled();
+    for vector in [0x50, 0x60] {
+        machine.interrupt(vector);
+        assert_eq!(machine.take(), Some(vector));
+    }
+    machine.apic().ack_interrupt(0x50);
+    assert_eq!(machine.apic().highest_in_service(), Some(0x60));
+    machine.eoi();
+    assert_eq!(machine.apic().highest_in_service(), Some(0x50));
+    machine.eoi();
+    assert_eq!(machine.apic().highest_in_service(), None);
 }
 
 #[test]

@@ -49,6 +49,13 @@ fn arbitration_priority_dfr_and_the_icr_high_half_are_gone_in_x2apic_mode() {
 }
 
 #[test]
+fn an_apic_is_a_view_of_its_page_and_its_surroundings() {
+    let machine = Machine::enabled();
+    assert!(std::ptr::eq(machine.apic().regs(), &*machine.regs));
+    assert!(std::ptr::eq(machine.apic().host(), &machine));
+}
+
+#[test]
 fn no_msr_beyond_the_first_64_can_be_read_or_written() {
     let machine = Machine::x2apic(0);
     for offset in (0x400..0x4000).step_by(0x10) {

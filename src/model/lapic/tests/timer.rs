@@ -301,6 +301,7 @@ fn a_deadline_without_a_tsc_frequency_does_not_divide_by_zero() {
     machine.tsc_khz.set(0);
     machine.apic().set_tscdeadline(machine.tsc() + 1000);
     assert_eq!(machine.hrtimer.get(), None);
+    assert_eq!(machine.apic().pending_timer(), 0);
 }
 
 #[test]
@@ -452,6 +453,63 @@ fn a_move_back_while_an_expiry_is_pending_arms_nothing() {
 }
 
 #[test]
+fn a_deadline_too_far_for_the_cpus_timer_goes_to_the_hrtimer() {
+    let machine = timer(TSC_DEADLINE);
+    machine.has_hv_timer.set(true);
+    machine.hv_timer_refuses.set(true);
+    let start = machine.now.get();
+    machine.apic().set_tscdeadline(machine.tsc() + 1_000_000);
+    assert_eq!(machine.hrtimer.get(), Some(start + 500_000));
+    assert!(!machine.hv_timer_in_use.load(Ordering::Relaxed));
+    assert_eq!(machine.advance(500_000), 1);
+    assert_eq!(take_timer(&machine), 1);
+}
+
+#[test]
+fn an_hrtimer_that_expires_while_the_cpus_timer_is_armed_counts_once() {
+    // By its advance the hrtimer expires when the deadline is yet to come.
+    let machine = timer(TSC_DEADLINE);
+    machine.timer_advance_ns.store(100, Ordering::Relaxed);
+    machine.apic().set_tscdeadline(machine.tsc() + 1000);
+    machine.has_hv_timer.set(true);
+    machine.callback_is_late.set(true);
+    machine.now.set(machine.now.get() + 450);
+    machine.apic().switch_to_hv_timer();
+    assert_eq!(machine.hv_timer.get(), None);
+    assert!(!machine.hv_timer_in_use.load(Ordering::Relaxed));
+    assert_eq!(machine.hrtimer.get(), None);
+    assert_eq!(take_timer(&machine), 1);
+}
+
+#[test]
+fn a_timer_turned_one_shot_with_an_expiry_pending_is_not_armed_to_block() {
+    let machine = timer(PERIODIC);
+    machine.has_hv_timer.set(true);
+    machine.write(Offset::INITIAL_COUNT, 500_000);
+    machine.advance(500_000);
+    machine.apic().expired_hv_timer();
+    assert!(machine.hv_timer.get().is_some(), "for the next period");
+    machine.write(Offset::LVT_TIMER, ONE_SHOT);
+    machine.apic().switch_to_sw_timer();
+    assert_eq!(machine.hv_timer.get(), None);
+    assert_eq!(machine.hrtimer.get(), None);
+    assert_eq!(take_timer(&machine), 1);
+}
+
+#[test]
+fn a_count_that_ends_now_is_left_to_the_hrtimer_and_one_that_has_ended_expires() {
+    for (late, armed) in [(0, true), (1, false)] {
+        let machine = timer(ONE_SHOT);
+        machine.has_hv_timer.set(true);
+        machine.write(Offset::INITIAL_COUNT, 500_000);
+        machine.advance(500_000 + late);
+        machine.apic().switch_to_sw_timer();
+        assert_eq!(machine.hrtimer.get().is_some(), armed);
+        assert_eq!(machine.apic().pending_timer(), u32::from(!armed));
+    }
+}
+
+#[test]
 fn the_hrtimer_follows_the_vcpu_unless_it_posts() {
     let machine = timer(ONE_SHOT);
     machine.apic().migrate_timer();
@@ -528,9 +586,11 @@ fn the_entry_waits_for_the_deadline_that_was_advanced() {
 
 #[test]
 fn the_entry_does_not_wait_after_the_deadline_or_for_another_vector() {
-    let machine = expired_early(-20);
-    machine.apic().wait_expire();
-    assert!(machine.events.borrow().is_empty());
+    for late_ns in [0, 20] {
+        let machine = expired_early(-late_ns);
+        machine.apic().wait_expire();
+        assert!(machine.events.borrow().is_empty());
+    }
 
     let machine = expired_early(20);
     machine.write(Offset::LVT_TIMER, TSC_DEADLINE + 1);
@@ -538,6 +598,27 @@ fn the_entry_does_not_wait_after_the_deadline_or_for_another_vector() {
     machine.apic().wait_expire();
     assert!(machine.events.borrow().is_empty());
     machine.protected.store(true, Ordering::Relaxed);
+    machine.apic().wait_expire();
+    assert_eq!(*machine.events.borrow(), [Event::DelayCycles(40)]);
+}
+
+#[test]
+fn the_time_that_tuning_takes_is_not_waited_for_again() {
+    let machine = expired_early(30);
+    machine.ns_per_look.set(10);
+    machine.apic().wait_expire();
+    // 20 ns when it looked first, 10 ns when it looked again.
+    assert_eq!(*machine.events.borrow(), [Event::DelayCycles(20)]);
+}
+
+#[test]
+fn with_apicv_the_entry_waits_while_the_vector_is_requested() {
+    // Taken by the CPU, which does not show it in IRR any more.
+    let machine = expired_early(20);
+    machine.apicv_active.store(true, Ordering::Relaxed);
+    machine.apic().wait_expire();
+    assert!(machine.events.borrow().is_empty());
+    machine.regs.set(Vectors::Irr, 0x40);
     machine.apic().wait_expire();
     assert_eq!(*machine.events.borrow(), [Event::DelayCycles(40)]);
 }
@@ -576,10 +657,12 @@ fn the_advance_is_tuned_by_an_eighth_of_the_difference() {
 
 #[test]
 fn an_advance_out_of_bounds_starts_anew() {
-    let machine = expired_early(-4000);
-    machine.timer_advance_ns.store(4600, Ordering::Relaxed);
-    machine.apic().wait_expire();
-    assert_eq!(machine.timer_advance_ns.load(Ordering::Relaxed), 1000);
+    for (advance, tuned) in [(4500, 5000), (4501, 1000)] {
+        let machine = expired_early(-4000);
+        machine.timer_advance_ns.store(advance, Ordering::Relaxed);
+        machine.apic().wait_expire();
+        assert_eq!(machine.timer_advance_ns.load(Ordering::Relaxed), tuned);
+    }
     let machine = expired_early(800);
     machine.timer_advance_ns.store(50, Ordering::Relaxed);
     machine.apic().wait_expire();

@@ -112,6 +112,25 @@ fn an_unreadable_pv_eoi_byte_counts_as_an_eoi() {
 }
 
 #[test]
+fn a_pv_eoi_byte_that_cannot_be_taken_back_counts_as_an_eoi() {
+    let machine = with_pv_eoi();
+    machine.interrupt(0x50);
+    machine.take();
+    machine.apic().sync_to_vapic();
+    machine.pv_eoi_writable.set(false);
+    machine.apic().sync_from_vapic();
+    assert!(!machine.regs.test(Vectors::Isr, 0x50));
+    assert_eq!(attention(&machine), PV_EOI_PENDING, "it is still allowed");
+
+    // And so for the next one.
+    machine.pv_eoi_writable.set(true);
+    machine.interrupt(0x51);
+    machine.take();
+    machine.apic().sync_to_vapic();
+    assert_eq!(attention(&machine), PV_EOI_PENDING);
+}
+
+#[test]
 fn the_vapic_word_has_tpr_the_class_in_service_and_the_vector_requested() {
     let machine = Machine::enabled();
     machine.attention.store(CHECK_VAPIC, Ordering::Relaxed);

@@ -13,6 +13,7 @@ fn after_power_on_nothing_is_pending_and_only_elcr_masks_are_set() {
     assert_eq!(bench.master(), expected(0xf8));
     assert_eq!(bench.slave(), expected(0xde));
     assert!(!bench.pic.output());
+    assert_eq!(bench.pic, Pic::default());
 }
 
 #[test]

@@ -202,6 +202,10 @@ fn periods_are_limited_to_what_the_host_bears() {
     bench.program(0, 0, 100);
     assert_eq!(bench.machine.expires, bench.machine.now + requested);
     assert_eq!(bench.machine.limited.len(), 1);
+    // And one that is just long enough is not slowed down.
+    bench.machine.min_period = requested;
+    bench.program(0, 2, 100);
+    assert_eq!(bench.machine.limited.len(), 1);
 }
 
 #[test]

@@ -33,6 +33,15 @@ fn the_control_port_is_not_driven() {
 }
 
 #[test]
+fn a_counter_that_does_not_exist_takes_and_gives_nothing() {
+    let mut bench = Bench::new();
+    let before = bench.pit.clone();
+    bench.pit.write(Port::Counter(3), 0x12, &mut bench.machine);
+    assert_eq!(bench.pit, before);
+    assert_eq!(bench.pit.read(Port::Counter(3), &bench.machine), None);
+}
+
+#[test]
 fn access_by_low_high_or_both_bytes() {
     let mut bench = Bench::new();
     // A counter that stands still: nothing is over yet.

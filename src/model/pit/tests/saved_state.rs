@@ -43,6 +43,31 @@ fn a_restore_loads_all_counters() {
 }
 
 #[test]
+fn numbers_too_large_for_their_fields_set_the_bits_beside_them_too() {
+    // User space may restore any bytes; what is read of them is KVM's.
+    let mut bench = Bench::new();
+    let mut counters = *bench.pit.counters();
+    counters[2].gate = 0xff;
+    bench.pit.restore(&counters, Some(3), &mut bench.machine);
+    assert_eq!(bench.read(0x61), 0xff);
+
+    let status = |rw_mode, mode, bcd| {
+        let mut bench = Bench::new();
+        let mut counters = *bench.pit.counters();
+        (counters[2].rw_mode, counters[2].mode, counters[2].bcd) = (rw_mode, mode, bcd);
+        bench.pit.restore(&counters, None, &mut bench.machine);
+        bench.write(0x43, 0xe0 | 2 << 2);
+        bench.read(0x42)
+    };
+    // Its output is low at first, unless in mode 3.
+    assert_eq!(status(3, 0x08, 0), 0x30);
+    assert_eq!(status(8, 3, 0), 0x86);
+    assert_eq!(status(0, 3, 6), 0x86);
+    assert_eq!(status(1, 0, 0x10), 0x10);
+    assert_eq!(status(0x18, 0xff, 0xff), 0xff);
+}
+
+#[test]
 fn the_old_ioctl_leaves_the_flags() {
     let mut bench = Bench::new();
     bench.write(0x61, 2);
