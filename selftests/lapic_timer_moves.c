@@ -147,7 +147,7 @@ static void guest_note_tsc(u8 vector)
 	last_tsc = rdtsc();
 }
 
-enum verdict { RIGHT, TWICE, EARLY, NOT_CANCELLED };
+enum verdict { RIGHT, TWICE, TOO_EARLY, NOT_CANCELLED };
 
 /*
  * Set a deadline, and cancel it before it has passed, after, or just then.  One
@@ -175,7 +175,7 @@ static u64 guest_set_and_cancel(u64 rounds, u64 cpu_gva, u64 unused)
 			return TWICE;
 		if (READ_ONCE(cpu->nr_irqs) != before &&
 		    READ_ONCE(last_tsc) + length / 2 < deadline)
-			return EARLY;
+			return TOO_EARLY;
 	}
 	return RIGHT;
 }
@@ -195,7 +195,7 @@ TEST_F(timer, deadline_cancelled_while_its_task_moves)
 	cpu_thread_join(&thread);
 	TEST_ASSERT(cpu->guest->ret == RIGHT, "%s after %u interrupts",
 		    cpu->guest->ret == TWICE ? "twice" :
-		    cpu->guest->ret == EARLY ? "early" : "not cancelled",
+		    cpu->guest->ret == TOO_EARLY ? "early" : "not cancelled",
 		    cpu->guest->nr_irqs);
 	TEST_ASSERT(cpu->guest->nr_irqs, "cancelled too early, each time");
 

@@ -125,10 +125,10 @@ static u64 guest_toggle_mask(u64 pin, u64 cpu_gva, u64 unused)
 	struct guest_cpu *cpu = (void *)cpu_gva;
 	u64 rte = ENTRY;
 
-	*(volatile u32 *)(IOAPIC_GPA + IOAPIC_REGSEL) = IOAPIC_REG_RTE(pin);
+	WRITE_ONCE(*(u32 *)(IOAPIC_GPA + IOAPIC_REGSEL), IOAPIC_REG_RTE(pin));
 	while (!READ_ONCE(cpu->stop)) {
 		rte ^= RTE_MASKED;
-		*(volatile u32 *)(IOAPIC_GPA + IOAPIC_WINDOW) = (u32)rte;
+		WRITE_ONCE(*(u32 *)(IOAPIC_GPA + IOAPIC_WINDOW), rte);
 	}
 	return 0;
 }

@@ -66,12 +66,14 @@ static u64 counter(const char *path, const char *name)
 	return value;
 }
 
-#define expect_counters(self, msi, ioapic, injected, eoi) do {		\
-	TEST_ASSERT_EQ(counter((self)->path, "msi_delivered"), (u64)(msi)); \
-	TEST_ASSERT_EQ(counter((self)->path, "ioapic_delivered"), (u64)(ioapic)); \
-	TEST_ASSERT_EQ(counter((self)->path, "lapic_injected"), (u64)(injected)); \
-	TEST_ASSERT_EQ(counter((self)->path, "eoi"), (u64)(eoi));	\
-} while (0)
+static void expect_counters(const char *path, u64 msi, u64 ioapic, u64 injected,
+			    u64 eoi)
+{
+	TEST_ASSERT_EQ(counter(path, "msi_delivered"), msi);
+	TEST_ASSERT_EQ(counter(path, "ioapic_delivered"), ioapic);
+	TEST_ASSERT_EQ(counter(path, "lapic_injected"), injected);
+	TEST_ASSERT_EQ(counter(path, "eoi"), eoi);
+}
 
 FIXTURE_SETUP(stats)
 {
@@ -100,12 +102,12 @@ TEST_F(stats, tell_where_an_interrupt_has_stopped)
 {
 	struct irq_cpu *cpu = self->cpu;
 
-	expect_counters(self, 0, 0, 0, 0);
+	expect_counters(self->path, 0, 0, 0, 0);
 	/* Sent to nobody. */
 	TEST_ASSERT_EQ(signal_msi(self->ivm, MSI_ADDR(9), 0, MSI_VECTOR), 0);
 	ioapic_set_rte(self->ivm, PIN, RTE_MASKED | RTE_LEVEL | VECTOR);
 	irq_line(self->ivm, PIN, 1);
-	expect_counters(self, 0, 0, 0, 0);
+	expect_counters(self->path, 0, 0, 0, 0);
 
 	/* Accepted, but not taken: nothing gets it on but the guest. */
 	cpu_set_cr8(cpu, 15);
@@ -114,25 +116,25 @@ TEST_F(stats, tell_where_an_interrupt_has_stopped)
 	usleep(50000);
 	cpu_take_irqs(cpu);
 	cpu_expect_no_irqs(cpu);
-	expect_counters(self, 1, 0, 0, 0);
+	expect_counters(self->path, 1, 0, 0, 0);
 
 	/* Taken, but not ended. */
 	cpu_set_cr8(cpu, 0);
 	cpu_take_irqs(cpu);
 	cpu_expect_log(cpu, MSI_VECTOR);
-	expect_counters(self, 1, 0, 1, 0);
+	expect_counters(self->path, 1, 0, 1, 0);
 	cpu_apic_write(cpu, APIC_EOI, 0);
-	expect_counters(self, 1, 0, 1, 1);
+	expect_counters(self->path, 1, 0, 1, 1);
 
 	/* From the I/O APIC, whose line waits for its EOI. */
 	ioapic_set_rte(self->ivm, PIN, RTE_LEVEL | VECTOR);
 	cpu_take_irqs(cpu);
 	cpu_expect_log(cpu, VECTOR);
-	expect_counters(self, 1, 1, 2, 1);
+	expect_counters(self->path, 1, 1, 2, 1);
 	TEST_ASSERT_EQ(counter(self->path, "ioapic_eoi"), 0);
 	irq_line(self->ivm, PIN, 0);
 	cpu_apic_write(cpu, APIC_EOI, 0);
-	expect_counters(self, 1, 1, 2, 2);
+	expect_counters(self->path, 1, 1, 2, 2);
 	TEST_ASSERT_EQ(counter(self->path, "ioapic_eoi"), 1);
 }
 
