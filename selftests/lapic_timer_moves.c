@@ -50,14 +50,15 @@ FIXTURE_TEARDOWN(moves)
 /* Moves the thread from one allowed CPU to the next until its call returns. */
 static void move_until_done(struct cpu_thread *t)
 {
+	u64 end = poll_end();
 	cpu_set_t allowed, one;
-	int cpu = 0, i;
+	int cpu = 0;
 
 	TEST_ASSERT_EQ(sched_getaffinity(0, sizeof(allowed), &allowed), 0);
 	TEST_ASSERT(CPU_COUNT(&allowed) > 1, "there is one CPU only");
-	for (i = 0; i < PATIENCE / MS * 10; i++) {
-		if (READ_ONCE(t->done))
-			return;
+	while (!READ_ONCE(t->done)) {
+		TEST_ASSERT(poll_again(end), "stopped after %u interrupts",
+			    READ_ONCE(t->cpu->guest->nr_irqs));
 		do {
 			cpu = (cpu + 1) % CPU_SETSIZE;
 		} while (!CPU_ISSET(cpu, &allowed));
@@ -65,9 +66,7 @@ static void move_until_done(struct cpu_thread *t)
 		CPU_SET(cpu, &one);
 		TEST_ASSERT(!pthread_setaffinity_np(t->thread, sizeof(one), &one),
 			    "cannot move to CPU %d", cpu);
-		usleep(100);
 	}
-	TEST_FAIL("stopped after %u timer interrupts", t->cpu->guest->nr_irqs);
 }
 
 #define NR_REARMS		500	/* the log holds all */

@@ -7,8 +7,7 @@
 
 #include "cpu_thread.h"
 
-#define POLL_US			50
-#define PATIENCE_US		20000000
+#define PATIENCE_NS		20000000000ull
 #define ROUNDS_NS		2000000000ull
 #define MIN_ROUNDS		20
 
@@ -95,14 +94,18 @@ bool rounds_next(struct rounds *r)
 	return true;
 }
 
+u64 poll_end(void)
+{
+	return now_ns() + PATIENCE_NS;
+}
+
+bool poll_again(u64 end)
+{
+	usleep(50);
+	return now_ns() < end;
+}
+
 bool cpu_poll_irqs(struct irq_cpu *cpu, u32 nr)
 {
-	int i;
-
-	for (i = 0; i < PATIENCE_US / POLL_US; i++) {
-		if (READ_ONCE(cpu->guest->nr_irqs) >= nr)
-			return true;
-		usleep(POLL_US);
-	}
-	return false;
+	return poll_until(READ_ONCE(cpu->guest->nr_irqs) >= nr);
 }

@@ -49,7 +49,19 @@ struct rounds {
 struct rounds rounds_begin(u32 max);
 bool rounds_next(struct rounds *r);
 
-/* Until the log of a vCPU that runs holds @nr. False after 20 seconds. */
+/* Polls until it holds. False after 20 seconds. */
+#define poll_until(condition) ({					\
+	u64 __end = poll_end();						\
+	bool __holds;							\
+									\
+	while (!(__holds = (condition)) && poll_again(__end))		\
+		;							\
+	__holds;							\
+})
+u64 poll_end(void);
+bool poll_again(u64 end);
+
+/* Until the log of a vCPU that runs holds @nr. */
 bool cpu_poll_irqs(struct irq_cpu *cpu, u32 nr);
 
 #endif /* FERRIC_SELFTESTS_CPU_THREAD_H */
