@@ -34,7 +34,7 @@ FIXTURE(directed_eoi) {
 
 FIXTURE_SETUP(directed_eoi)
 {
-	if (!on_ferric())
+	if (!ferric_is_loaded())
 		SKIP(return, "KVM's own I/O APIC is an 82093AA");
 	TEST_ASSERT_EQ(set_version("0x20"), 0);
 	self->ivm = irq_vm_create(1, IRQCHIP_FULL, true);
@@ -79,7 +79,7 @@ TEST(the_default_is_kvms)
 
 TEST(other_versions)
 {
-	if (!on_ferric())
+	if (!ferric_is_loaded())
 		SKIP(return, "a parameter of ferric's");
 	TEST_ASSERT_EQ(set_version("0x12"), -EINVAL);
 	TEST_ASSERT_EQ(set_version("-1"), -EINVAL);

@@ -668,35 +668,4 @@ TEST_F(ioapic, restore_edges)
 	irq_vm_free(to);
 }
 
-/*
- * A guest that never makes its device let go: the interrupt comes again at
- * every EOI, 10000 times at once and then delayed, and the VM goes away with
- * the delayed one outstanding.
- */
-#define STORM			10010
-
-static u64 guest_storm(u64 count, u64 cpu_gva, u64 cycles)
-{
-	struct guest_cpu *cpu = (void *)cpu_gva;
-	u64 start = rdtsc();
-
-	while (READ_ONCE(cpu->nr_irqs) < count && rdtsc() - start < cycles) {
-		asm volatile("sti; nop; nop; cli" : : : "memory");
-		cpu_relax();
-	}
-	return cpu->nr_irqs;
-}
-
-TEST_F_TIMEOUT(ioapic, eoi_storm, 300)
-{
-	u64 cycles = (u64)guest_tsc_khz * 280000;
-
-	self->cpu->guest->eoi = EOI_XAPIC;
-	ioapic_set_rte(self->ivm, PIN, RTE_LEVEL | VECTOR);
-	irq_line(self->ivm, PIN, 1);
-	TEST_ASSERT(cpu_call(self->cpu, guest_storm, STORM,
-			     self->cpu->guest_gva, cycles) >= STORM,
-		    "stopped after %u", self->cpu->guest->nr_irqs);
-}
-
 TEST_HARNESS_MAIN

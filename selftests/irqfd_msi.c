@@ -6,6 +6,7 @@
  */
 #include <pthread.h>
 
+#include "cpu_thread.h"
 #include "irq_vm.h"
 #include "harness.h"
 
@@ -141,101 +142,39 @@ TEST_F(msi, routes_change)
 	TEST_ASSERT_EQ(lapic_count(&ivm->cpu[3], APIC_IRR), 0);
 }
 
-/* A vCPU in its own thread, in one long guest call. */
-struct runner {
-	struct irq_cpu *cpu;
-	pthread_t thread;
-	u64 arg;
-	bool done;
-};
-
-/* Sleep until @nr interrupts have come. */
-static u64 guest_halt_until(u64 nr, u64 cpu_gva, u64 unused)
-{
-	struct guest_cpu *cpu = (void *)cpu_gva;
-
-	while (READ_ONCE(cpu->nr_irqs) < nr) {
-		safe_halt();
-		cli();
-	}
-	return 0;
-}
-
-/* The same without sleeping. */
-static u64 guest_spin_until(u64 nr, u64 cpu_gva, u64 unused)
-{
-	struct guest_cpu *cpu = (void *)cpu_gva;
-
-	sti();
-	while (READ_ONCE(cpu->nr_irqs) < nr)
-		cpu_relax();
-	cli();
-	return 0;
-}
-
-static void *run_halting(void *arg)
-{
-	struct runner *r = arg;
-
-	cpu_call(r->cpu, guest_halt_until, r->arg, r->cpu->guest_gva, 0);
-	WRITE_ONCE(r->done, true);
-	return NULL;
-}
-
-static void *run_spinning(void *arg)
-{
-	struct runner *r = arg;
-
-	cpu_call(r->cpu, guest_spin_until, r->arg, r->cpu->guest_gva, 0);
-	WRITE_ONCE(r->done, true);
-	return NULL;
-}
-
-static bool wait_for_irqs(struct irq_cpu *cpu, u32 nr)
-{
-	int i;
-
-	for (i = 0; i < PATIENCE_US / 50; i++) {
-		if (READ_ONCE(cpu->guest->nr_irqs) >= nr)
-			return true;
-		usleep(50);
-	}
-	return false;
-}
-
 /* One message at a time: sent, then waited for, none may be missing. */
 #define NR_MESSAGES		500
 
 static void send_to_thread(struct irq_vm *ivm, struct kvm_irq_routing *r, int fd,
-			   void *(*run)(void *))
+			   guest_fn_t receive)
 {
-	struct runner runner = { .cpu = &ivm->cpu[1], .arg = NR_MESSAGES };
+	struct irq_cpu *cpu = &ivm->cpu[1];
+	struct cpu_thread thread;
 	int i;
 
 	route(ivm, r, 24, 1, VECTOR);
 	TEST_ASSERT_EQ(irqfd_assign(ivm, fd, 24, -1), 0);
-	pthread_create(&runner.thread, NULL, run, &runner);
+	cpu_thread_start(&thread, cpu, receive, NR_MESSAGES);
 	for (i = 1; i <= NR_MESSAGES; i++) {
 		/* Every other one by the ioctl. */
 		if (i & 1)
 			eventfd_signal(fd);
 		else
 			TEST_ASSERT_EQ(signal_msi(ivm, MSI_ADDR(1), 0, VECTOR), 1);
-		TEST_ASSERT(wait_for_irqs(runner.cpu, i), "message %d lost", i);
+		TEST_ASSERT(cpu_poll_irqs(cpu, i), "message %d lost", i);
 	}
-	pthread_join(runner.thread, NULL);
-	TEST_ASSERT(runner.done, "the vCPU has not returned");
-	TEST_ASSERT_EQ(runner.cpu->guest->nr_irqs, NR_MESSAGES);
+	cpu_thread_join(&thread);
+	TEST_ASSERT_EQ(cpu->guest->nr_irqs, NR_MESSAGES);
 }
 
 TEST_F(msi, to_a_halted_vcpu)
 {
-	send_to_thread(self->ivm, self->routes, self->fd, run_halting);
+	send_to_thread(self->ivm, self->routes, self->fd, guest_halt_until);
 }
 
 TEST_F(msi, to_a_running_vcpu)
 {
-	send_to_thread(self->ivm, self->routes, self->fd, run_spinning);
+	send_to_thread(self->ivm, self->routes, self->fd, guest_spin_until);
 }
 
 /*
@@ -274,17 +213,14 @@ TEST_F(msi, routes_change_under_load)
 {
 	struct irq_vm *ivm = self->ivm;
 	struct storm storm = { .ivm = ivm, .routes = self->routes };
-	struct runner runner[NR_VCPUS];
+	struct cpu_thread thread[NR_VCPUS];
 	pthread_t rerouter;
 	int i, j;
 
 	route(ivm, self->routes, 24, 1, VECTOR);
 	TEST_ASSERT_EQ(irqfd_assign(ivm, self->fd, 24, -1), 0);
-	for (i = 1; i < NR_VCPUS; i++) {
-		/* They end when the last message has come to each. */
-		runner[i] = (struct runner){ .cpu = &ivm->cpu[i], .arg = ~0u };
-		pthread_create(&runner[i].thread, NULL, run_halting, &runner[i]);
-	}
+	for (i = 1; i < NR_VCPUS; i++)
+		cpu_thread_start(&thread[i], &ivm->cpu[i], guest_halt_until, ~0u);
 	pthread_create(&rerouter, NULL, reroute, &storm);
 
 	for (i = 1; i <= NR_MESSAGES; i++) {
@@ -295,11 +231,10 @@ TEST_F(msi, routes_change_under_load)
 	}
 	WRITE_ONCE(storm.stop, true);
 	pthread_join(rerouter, NULL);
-	/* Let the vCPUs go: their count is as high as it has to be. */
 	for (i = 1; i < NR_VCPUS; i++) {
-		WRITE_ONCE(ivm->cpu[i].guest->nr_irqs, ~0u - 1);
+		cpu_thread_stop(&thread[i]);
 		signal_msi(ivm, MSI_ADDR(i), 0, VECTOR);
-		pthread_join(runner[i].thread, NULL);
+		cpu_thread_join(&thread[i]);
 	}
 }
 

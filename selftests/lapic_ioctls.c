@@ -240,7 +240,7 @@ TEST(tsc_deadline_msr)
 	 */
 	TEST_ASSERT_EQ(_vcpu_set_msr(vcpu, MSR_TSC_DEADLINE, 1ull << 60), 1);
 	TEST_ASSERT_EQ(vcpu_get_msr(vcpu, MSR_TSC_DEADLINE),
-		       on_ferric() ? 1ull << 60 : 0);
+		       ferric_is_loaded() ? 1ull << 60 : 0);
 
 	vcpu_ioctl(vcpu, KVM_GET_LAPIC, &state);
 	state_set_reg(&state, APIC_SPIV, APIC_SPIV_APIC_ENABLED | 0xff);

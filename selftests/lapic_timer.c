@@ -8,21 +8,16 @@
  */
 #include <time.h>
 
-#include "irq_vm.h"
+#include "timer_vm.h"
 #include "harness.h"
 
 #define VECTOR			0x51
-#define DIVIDE_BY_1		0xb
-#define MS			1000000ull	/* in ns */
 /* How long to wait for what must come. */
 #define PATIENCE		(20000 * MS)
 /* How long to look for what must not come. */
 #define A_WHILE			(20 * MS)
 /* Time enough to do something before it has passed; see start_in_time(). */
 #define SOON			(100 * MS)
-
-/* The default period of the APIC's clock is 1 ns. */
-#define COUNT(ns)		((u32)(ns))
 
 /*
  * The kernel converts between TSC and time by a measured frequency, which in
@@ -47,34 +42,15 @@ FIXTURE_VARIANT_ADD(timer, x2apic) {
 	.x2apic = true,
 };
 
-static struct irq_vm *create_vm(bool x2apic, bool tsc_deadline)
-{
-	struct irq_vm *ivm = irq_vm_create_empty(IRQCHIP_FULL);
-	struct irq_cpu *cpu = irq_vm_add_cpu(ivm, 0);
-
-	/* KVM emulates the deadline mode, even if this machine has none. */
-	vcpu_set_or_clear_cpuid_feature(cpu->vcpu, X86_FEATURE_TSC_DEADLINE_TIMER,
-					tsc_deadline);
-	cpu_enable_apic(cpu, x2apic);
-	cpu_apic_write(cpu, APIC_LVT0, APIC_LVT_MASKED);
-	cpu_apic_write(cpu, APIC_TDCR, DIVIDE_BY_1);
-	return ivm;
-}
-
 FIXTURE_SETUP(timer)
 {
-	self->ivm = create_vm(variant->x2apic, true);
+	self->ivm = timer_vm_create(variant->x2apic, true);
 	self->cpu = &self->ivm->cpu[0];
 }
 
 FIXTURE_TEARDOWN(timer)
 {
 	irq_vm_free(self->ivm);
-}
-
-static u64 to_cycles(u64 ns)
-{
-	return ns * guest_tsc_khz / 1000000;
 }
 
 static u64 now_ns(void)
@@ -311,14 +287,6 @@ TEST_F(timer, masked)
 	expect_quiet(cpu);
 }
 
-static u64 set_deadline(struct irq_cpu *cpu, u64 ns)
-{
-	u64 deadline = cpu_rdtsc(cpu) + to_cycles(ns);
-
-	cpu_wrmsr(cpu, MSR_TSC_DEADLINE, deadline);
-	return deadline;
-}
-
 /*
  * Start the timer in the mode of @lvtt, to end in SOON, and do something to it
  * before that: on a busy host it takes several attempts to be that fast.
@@ -493,7 +461,7 @@ TEST_F(timer, mode_changes_disarm)
 
 TEST(no_deadline_mode_without_cpuid)
 {
-	struct irq_vm *ivm = create_vm(false, false);
+	struct irq_vm *ivm = timer_vm_create(false, false);
 	struct irq_cpu *cpu = &ivm->cpu[0];
 
 	cpu_apic_write(cpu, APIC_LVTT, APIC_LVT_TIMER_TSCDEADLINE | VECTOR);
@@ -530,7 +498,7 @@ static u64 move_timer(struct irq_cpu *from, struct irq_cpu *to, u64 *left)
 
 TEST_F(timer, restored_one_shot)
 {
-	struct irq_vm *ivm2 = create_vm(false, true);
+	struct irq_vm *ivm2 = timer_vm_create(false, true);
 	struct irq_cpu *to = &ivm2->cpu[0];
 	u64 when, left = 100 * MS, elapsed;
 
@@ -549,7 +517,7 @@ TEST_F(timer, restored_one_shot)
 /* One that has ended before it was saved does not start again. */
 TEST_F(timer, restored_one_shot_that_has_ended)
 {
-	struct irq_vm *ivm2 = create_vm(false, true);
+	struct irq_vm *ivm2 = timer_vm_create(false, true);
 	u64 left = 0;
 
 	cpu_apic_write(self->cpu, APIC_LVTT, APIC_LVT_TIMER_ONESHOT | VECTOR);
@@ -566,7 +534,7 @@ TEST_F(timer, restored_one_shot_that_has_ended)
 
 TEST_F(timer, restored_periodic)
 {
-	struct irq_vm *ivm2 = create_vm(false, true);
+	struct irq_vm *ivm2 = timer_vm_create(false, true);
 	struct irq_cpu *to = &ivm2->cpu[0];
 	const u64 period = 50 * MS;
 	u64 when, left = 0, elapsed;
@@ -585,7 +553,7 @@ TEST_F(timer, restored_periodic)
 
 TEST_F(timer, restored_deadline)
 {
-	struct irq_vm *ivm2 = create_vm(false, true);
+	struct irq_vm *ivm2 = timer_vm_create(false, true);
 	struct irq_cpu *to = &ivm2->cpu[0];
 	u64 left = 0, deadline;
 

@@ -192,7 +192,7 @@ TEST_F(restore, a_deadline_in_any_order_of_the_ioctls)
 			TEST_ASSERT(state_reg(&again.lapic, i) == state_reg(&saved.lapic, i),
 				    "order %d, register %#x: %#x, not %#x", number, i,
 				    state_reg(&again.lapic, i), state_reg(&saved.lapic, i));
-		if (!on_ferric()) {
+		if (!ferric_is_loaded()) {
 			/* This one order is KVM's. */
 			irq_vm_free(ivm);
 			break;
@@ -208,7 +208,7 @@ TEST_F(restore, a_deadline_that_is_early_waits_until_the_vcpu_runs)
 {
 	struct saved saved;
 
-	if (!on_ferric())
+	if (!ferric_is_loaded())
 		SKIP(return, "KVM's own APIC drops it");
 	arm(self->cpu, cycles(AN_HOUR, self->khz));
 	save(self->cpu, &saved);
@@ -226,7 +226,7 @@ TEST_F(restore, a_deadline_while_the_apic_is_disabled)
 	struct irq_cpu *cpu;
 	struct saved saved;
 
-	if (!on_ferric())
+	if (!ferric_is_loaded())
 		SKIP(return, "KVM's own APIC drops it");
 	arm(self->cpu, cycles(AN_HOUR, self->khz));
 	save(self->cpu, &saved);
@@ -252,7 +252,7 @@ TEST_F(restore, a_timer_that_has_expired_but_is_not_delivered)
 	struct saved saved;
 	int i;
 
-	if (!on_ferric()) {
+	if (!ferric_is_loaded()) {
 		irq_vm_free(ivm);
 		SKIP(return, "KVM's own APIC does not save it");
 	}
@@ -279,7 +279,7 @@ TEST_F(restore, a_timer_that_has_expired_but_is_not_delivered)
 
 TEST_F(restore, the_guest_moves_its_tsc_beyond_the_deadline)
 {
-	if (!on_ferric())
+	if (!ferric_is_loaded())
 		SKIP(return, "KVM's own timer does not see it");
 	arm(self->cpu, cycles(AN_HOUR, self->khz));
 	cpu_wrmsr(self->cpu, MSR_IA32_TSC, TSC_OF_GUEST + 2 * cycles(AN_HOUR, self->khz));

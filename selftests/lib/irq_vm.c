@@ -52,6 +52,8 @@ static void guest_irq(struct ex_regs *regs)
 	if (vector == NMI_VECTOR)
 		return;
 
+	if (cpu->on_irq)
+		cpu->on_irq(vector);
 	if (cpu->rearm_left) {
 		cpu->rearm_left--;
 		wrmsr(MSR_TSC_DEADLINE, rdtsc() + cpu->rearm_cycles);
@@ -285,15 +287,15 @@ struct irq_vm *irq_vm_create(int nr_cpus, enum irqchip_mode mode, bool x2apic)
 	return ivm;
 }
 
-bool on_ferric(void)
-{
-	return !access("/sys/module/ferric", F_OK);
-}
-
 void irq_vm_free(struct irq_vm *ivm)
 {
 	kvm_vm_free(ivm->vm);
 	free(ivm);
+}
+
+bool ferric_is_loaded(void)
+{
+	return !access("/sys/module/ferric", F_OK);
 }
 
 void irq_vm_map_mmio(struct irq_vm *ivm, gpa_t gpa)

@@ -106,7 +106,9 @@ struct guest_cpu {
 	u8 pic_base;		/* vector of IRQ 0, for EOI_PIC */
 	u32 rearm_left;		/* the handler writes the TSC deadline so often */
 	u64 rearm_cycles;
+	void (*on_irq)(u8 vector);	/* the handler calls it before the EOI */
 
+	bool stop;		/* for a guest function that goes on until then */
 	u32 stop_after;		/* so many, interrupts go off; 0: never */
 	u32 nr_irqs;		/* since cpu_clear_log(), may exceed the log */
 	u8 log[IRQ_LOG_SIZE];	/* vectors in order of arrival */
@@ -151,8 +153,8 @@ struct irq_vm *irq_vm_create_empty(enum irqchip_mode mode);
 /* Add a vCPU, as it comes out of reset; it first runs in cpu_call(). */
 struct irq_cpu *irq_vm_add_cpu(struct irq_vm *ivm, u32 id);
 void irq_vm_free(struct irq_vm *ivm);
-/* Does ferric serve the VMs, and not KVM's own irqchip? */
-bool on_ferric(void);
+/* If not, VMs get KVM's own irqchip. */
+bool ferric_is_loaded(void);
 /* What the linker puts in place of the library's vm_create_irqchip(). */
 void __wrap_vm_create_irqchip(struct kvm_vm *vm);
 

@@ -13,7 +13,9 @@
 pub use core::sync::atomic::{fence, AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 #[cfg(loom)]
-pub use loom::sync::atomic::{fence, AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
+mod interleaved;
+#[cfg(loom)]
+pub use interleaved::{fence, AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 /// A word of which there is an atomic.
 pub trait Word: Copy {

@@ -143,3 +143,18 @@ fn an_entry_that_is_not_fixed_is_rescanned_everywhere() {
         assert_eq!(bench.machine.rescans, [Rescan::All]);
     }
 }
+
+#[test]
+fn a_change_of_the_trigger_mode_alone_is_rescanned() {
+    // Only one of the two kinds has EOIs to report.
+    let mut bench = Bench::with_entry(4, 0x41);
+    for entry in [LEVEL | 0x41, 0x41] {
+        bench.machine.rescans.clear();
+        bench.write_register(0x10 + 8, entry as u32);
+        let now = RedirectionEntry(entry).message();
+        assert_eq!(
+            bench.machine.rescans,
+            [Rescan::Addressed { now, before: None }]
+        );
+    }
+}

@@ -154,6 +154,20 @@ fn the_hint_is_true_whenever_a_request_is_there() {
 }
 
 #[test]
+fn a_hint_or_a_request_with_nothing_behind_it_is_harmless() {
+    let machine = Machine::enabled();
+    machine.irr_pending.store(true, Ordering::Relaxed);
+    assert_eq!(machine.apic().highest_irr(), None);
+    assert_eq!(machine.take(), None);
+    machine.eoi();
+    machine.write(Offset::TPR, 0x20);
+    assert_eq!(machine.take(), None);
+    assert_eq!(machine.read(Offset::PPR), 0x20);
+    machine.interrupt(0x40);
+    assert_eq!(machine.take(), Some(0x40));
+}
+
+#[test]
 fn no_scan_is_made_while_the_hint_is_false() {
     let machine = Machine::enabled();
     machine.interrupt(0x40);

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * A vCPU of irq_vm.h in a thread of its own, for what two of them, or a vCPU
+ * and the host, do at the same time.
+ */
+#ifndef FERRIC_SELFTESTS_CPU_THREAD_H
+#define FERRIC_SELFTESTS_CPU_THREAD_H
+
+#include <pthread.h>
+
+#include "irq_vm.h"
+
+struct cpu_thread {
+	struct irq_cpu *cpu;
+	pthread_t thread;
+	guest_fn_t fn;
+	u64 arg;
+	bool done;	/* the call has returned */
+};
+
+/*
+ * One guest call in a thread: @fn gets @arg and the guest's address of its
+ * struct guest_cpu.
+ */
+void cpu_thread_start(struct cpu_thread *t, struct irq_cpu *cpu, guest_fn_t fn,
+		      u64 arg);
+/* Sets guest->stop. */
+void cpu_thread_stop(struct cpu_thread *t);
+void cpu_thread_join(struct cpu_thread *t);
+
+/*
+ * Guest functions that last until @until interrupts are in the log, or they are
+ * told to stop: asleep (so that one more has to come to end it), or awake with
+ * interrupts on.
+ */
+u64 guest_halt_until(u64 until, u64 cpu_gva, u64 unused);
+u64 guest_spin_until(u64 until, u64 cpu_gva, u64 unused);
+
+/*
+ * What goes wrong by chance only is tried often: @max times, but for two seconds
+ * at most; with run --full twenty times as often and as long.
+ */
+struct rounds {
+	u32 nr;			/* that have begun */
+	u32 max;
+	u64 end;
+};
+
+struct rounds rounds_begin(u32 max);
+bool rounds_next(struct rounds *r);
+
+/* Polls until it holds. False after 20 seconds. */
+#define poll_until(condition) ({					\
+	u64 __end = poll_end();						\
+	bool __holds;							\
+									\
+	while (!(__holds = (condition)) && poll_again(__end))		\
+		;							\
+	__holds;							\
+})
+u64 poll_end(void);
+bool poll_again(u64 end);
+
+/* Until the log of a vCPU that runs holds @nr. */
+bool cpu_poll_irqs(struct irq_cpu *cpu, u32 nr);
+
+#endif /* FERRIC_SELFTESTS_CPU_THREAD_H */
