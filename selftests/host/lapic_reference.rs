@@ -22,6 +22,8 @@ use std::cell::Cell;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering::Relaxed;
 
+#[path = "reference/compiled.rs"]
+mod compiled;
 #[path = "reference/destinations.rs"]
 mod destinations;
 #[allow(dead_code)]
@@ -35,6 +37,7 @@ mod library;
 #[path = "lapic_steps.rs"]
 mod steps;
 
+use compiled::from_source;
 use fake::{Event, Machine};
 use harness::{report, runner};
 use library::{Entry, Op, Reference, Settings, State, Vcpu, Vm, MAX_EVENTS};
@@ -415,34 +418,39 @@ fn compare_steps(
 }
 
 fn main() -> ExitCode {
-    harness::run("lapic_reference", 2, library::load, |reference| {
-        let count = Cell::new(0);
+    harness::run(
+        "lapic_reference",
+        2,
+        from_source(library::load),
+        |reference| {
+            let count = Cell::new(0);
 
-        let sequences = (settings(), vec(step(), 1..200));
-        let result = runner().run(&sequences, |((settings, id), steps)| {
-            count.set(count.get() + steps.len());
-            compare_steps(reference, &settings, id, &steps)
-        });
-        let steps_equal = report("steps", count.take(), result);
+            let sequences = (settings(), vec(step(), 1..200));
+            let result = runner(1000).run(&sequences, |((settings, id), steps)| {
+                count.set(count.get() + steps.len());
+                compare_steps(reference, &settings, id, &steps)
+            });
+            let steps_equal = report("steps", count.take(), result);
 
-        let range = (
-            prop_oneof![0..400_u32, any::<u32>()],
-            any::<u64>(),
-            any::<u64>(),
-        );
-        let populations = (
-            settings(),
-            destinations::population(),
-            vec(destinations::sending(), 30),
-            vec(range, 3),
-        );
-        let result = runner().run(
-            &populations,
-            |((settings, _), members, messages, ranges)| {
-                count.set(count.get() + messages.len());
-                destinations::compare(reference, &settings, members, &messages, &ranges)
-            },
-        );
-        vec![steps_equal, report("messages", count.take(), result)]
-    })
+            let range = (
+                prop_oneof![0..400_u32, any::<u32>()],
+                any::<u64>(),
+                any::<u64>(),
+            );
+            let populations = (
+                settings(),
+                destinations::population(),
+                vec(destinations::sending(), 30),
+                vec(range, 3),
+            );
+            let result = runner(1000).run(
+                &populations,
+                |((settings, _), members, messages, ranges)| {
+                    count.set(count.get() + messages.len());
+                    destinations::compare(reference, &settings, members, &messages, &ranges)
+                },
+            );
+            vec![steps_equal, report("messages", count.take(), result)]
+        },
+    )
 }

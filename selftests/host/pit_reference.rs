@@ -17,10 +17,13 @@ use std::ffi::c_void;
 use std::path::Path;
 use std::process::ExitCode;
 
+#[path = "reference/compiled.rs"]
+mod compiled;
 #[path = "reference/harness.rs"]
 mod harness;
 
-use harness::{compile, reference, report, runner};
+use compiled::{compile, from_source, reference};
+use harness::{report, runner};
 
 /// `struct reference_state`
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -419,9 +422,9 @@ fn load(tree: &Path) -> Result<Reference, String> {
 }
 
 fn main() -> ExitCode {
-    harness::run("pit_reference", 1, load, |reference| {
+    harness::run("pit_reference", 1, from_source(load), |reference| {
         let count = Cell::new(0);
-        let result = runner().run(&vec(step(), 1..200), |steps| {
+        let result = runner(1000).run(&vec(step(), 1..200), |steps| {
             count.set(count.get() + steps.len());
             compare(reference, &steps)
         });

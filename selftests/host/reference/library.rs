@@ -2,7 +2,7 @@
 
 //! What `reference/lapic.c` exports, and how it is compiled.
 
-use super::harness::{compile, reference};
+use super::compiled::{compile, reference};
 use super::steps::Knob;
 use std::ffi::c_void;
 use std::path::Path;
