@@ -361,6 +361,8 @@ impl OnModel {
     fn restore(&self, cpu: usize, state: &[u32; SAVED_WORDS]) -> bool {
         let apic = self.machine.cpus[cpu].machine.apic();
         let refused = apic.restore(&mut state.clone()).is_err();
+        // KVM keeps nothing for ioctls that are to come.
+        apic.begin_run();
         self.machine.settle();
         refused
     }
