@@ -8,7 +8,7 @@
 #include "cpu_thread.h"
 
 #define PATIENCE_NS		20000000000ull
-#define ROUNDS_NS		2000000000ull
+#define ROUNDS_NS		1000000000ull
 #define MIN_ROUNDS		20
 
 /* Guest side. */
@@ -99,10 +99,9 @@ u64 poll_end(void)
 	return now_ns() + PATIENCE_NS;
 }
 
-bool poll_again(u64 end)
+bool poll_is_over(u64 end)
 {
-	usleep(50);
-	return now_ns() < end;
+	return now_ns() > end;
 }
 
 bool cpu_poll_irqs(struct irq_cpu *cpu, u32 nr)

@@ -37,8 +37,8 @@ u64 guest_halt_until(u64 until, u64 cpu_gva, u64 unused);
 u64 guest_spin_until(u64 until, u64 cpu_gva, u64 unused);
 
 /*
- * What goes wrong by chance only is tried often: @max times, but for two seconds
- * at most; with run --full twenty times as often and as long.
+ * What goes wrong by chance only is tried often: @max times, but for a second at
+ * most; with run --full twenty times as often and as long.
  */
 struct rounds {
 	u32 nr;			/* that have begun */
@@ -54,12 +54,12 @@ bool rounds_next(struct rounds *r);
 	u64 __end = poll_end();						\
 	bool __holds;							\
 									\
-	while (!(__holds = (condition)) && poll_again(__end))		\
-		;							\
+	while (!(__holds = (condition)) && !poll_is_over(__end))	\
+		usleep(50);						\
 	__holds;							\
 })
 u64 poll_end(void);
-bool poll_again(u64 end);
+bool poll_is_over(u64 end);
 
 /* Until the log of a vCPU that runs holds @nr. */
 bool cpu_poll_irqs(struct irq_cpu *cpu, u32 nr);

@@ -521,8 +521,6 @@ void ferric_hw_enable_changed(struct kvm_vcpu *vcpu, bool enabled)
 		static_branch_slow_dec_deferred(&apic_hw_disabled);
 		/* Async page faults may have waited for an APIC. */
 		kvm_make_request(KVM_REQ_APF_READY, vcpu);
-		/* And so has what was pending in this one. */
-		kvm_make_request(KVM_REQ_EVENT, vcpu);
 	} else {
 		static_branch_inc(&apic_hw_disabled.key);
 	}

@@ -261,8 +261,8 @@ pub trait Host: Shared {
 
     // Side effects of IA32_APIC_BASE, which is stored already.
 
-    /// The global enable bit has changed: CPUID, KVM's books, and what waits for
-    /// the APIC (its own pending interrupts, async page faults).
+    /// The global enable bit has changed: CPUID, KVM's books, and async page
+    /// faults that wait for an APIC.
     fn hardware_enable_changed(&self, enabled: bool);
     /// The mode (disabled, xAPIC, x2APIC) has changed: APICv must know.
     fn mode_changed(&self);
