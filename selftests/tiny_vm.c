@@ -7,8 +7,13 @@
  *   tiny_vm [-s] -i	print "ready", then for each line of standard input do
  *			the same again and print "alive"; until its end
  *
+ *   tiny_vm -k		keep KVM's static keys on: print "ready" and wait for
+ *			the end of standard input. On KVM's own irqchip, so
+ *			that ferric can be unloaded.
+ *
  * -s takes a split irqchip.
  */
+#include <fcntl.h>
 #include <getopt.h>
 
 #include "irq_vm.h"
@@ -40,14 +45,38 @@ static void exercise(struct irq_vm *ivm, bool split)
 	cpu_expect_log(cpu1, VECTOR);
 }
 
+static void choose(const char *provider)
+{
+	int fd = open("/sys/module/ferric/parameters/attach", O_WRONLY);
+
+	if (fd < 0)
+		return;
+	TEST_ASSERT(write(fd, provider, strlen(provider)) > 0, "cannot choose a provider");
+	close(fd);
+}
+
+static void keep_static_keys(void)
+{
+	struct irq_vm *ivm;
+	char line[64];
+
+	choose("optin");
+	ivm = irq_vm_keep_static_keys();
+	choose("all");
+	puts("ready");
+	while (fgets(line, sizeof(line), stdin))
+		;
+	irq_vm_free(ivm);
+}
+
 int main(int argc, char **argv)
 {
-	bool split = false, interactive = false;
+	bool split = false, interactive = false, keep = false;
 	struct irq_vm *ivm;
 	char line[64];
 	int opt;
 
-	while ((opt = getopt(argc, argv, "si")) != -1) {
+	while ((opt = getopt(argc, argv, "sik")) != -1) {
 		switch (opt) {
 		case 's':
 			split = true;
@@ -55,12 +84,19 @@ int main(int argc, char **argv)
 		case 'i':
 			interactive = true;
 			break;
+		case 'k':
+			keep = true;
+			break;
 		default:
-			fprintf(stderr, "usage: %s [-s] [-i]\n", argv[0]);
+			fprintf(stderr, "usage: %s [-s] [-i] | -k\n", argv[0]);
 			return KSFT_FAIL;
 		}
 	}
 	setvbuf(stdout, NULL, _IOLBF, 0);
+	if (keep) {
+		keep_static_keys();
+		return KSFT_PASS;
+	}
 
 	ivm = irq_vm_create(2, split ? IRQCHIP_SPLIT : IRQCHIP_FULL, true);
 	exercise(ivm, split);

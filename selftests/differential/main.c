@@ -12,8 +12,10 @@
  * INIT and SIPI come by MSI from user space, and from a guest to all others.
  */
 #include <getopt.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -96,6 +98,22 @@ static void create(struct machine *m, u32 flags, bool on_ferric)
 
 	machine_create(m, flags, has_ferric && on_ferric);
 	close(lock);
+}
+
+/* In a process of its own: a VM belongs to the one that has made it. */
+static void keep_static_keys(void)
+{
+	int lock;
+
+	fflush(stdout);
+	if (fork())
+		return;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	lock = has_ferric ? choose(false) : -1;
+	irq_vm_keep_static_keys();
+	close(lock);
+	for (;;)
+		pause();
 }
 
 /* The choice does what it says: each VM of ferric's has a reference on it. */
@@ -397,6 +415,7 @@ int main(int argc, char **argv)
 	ksft_print_header();
 	ksft_set_plan(argc - optind + 1);
 	has_ferric = !access(PARAMETER, F_OK);
+	keep_static_keys();
 	if (has_ferric)
 		check_choice();
 	else

@@ -293,6 +293,17 @@ void irq_vm_free(struct irq_vm *ivm)
 	free(ivm);
 }
 
+struct irq_vm *irq_vm_keep_static_keys(void)
+{
+	struct irq_vm *ivm = irq_vm_create_empty(IRQCHIP_FULL);
+	struct irq_cpu *cpu = irq_vm_add_cpu(ivm, 0);
+
+	vcpu_set_msr(cpu->vcpu, MSR_IA32_APICBASE, 0);
+	/* By software it is disabled after a reset. */
+	irq_vm_add_cpu(ivm, 1);
+	return ivm;
+}
+
 bool ferric_is_loaded(void)
 {
 	return !access("/sys/module/ferric", F_OK);

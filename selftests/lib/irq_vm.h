@@ -158,6 +158,15 @@ bool ferric_is_loaded(void);
 /* What the linker puts in place of the library's vm_create_irqchip(). */
 void __wrap_vm_create_irqchip(struct kvm_vm *vm);
 
+/*
+ * A VM that does nothing but keep KVM's static keys on, those that count VMs
+ * and disabled local APICs.  Where QEMU emulates the CPUs, one of them may go on
+ * with an instruction that another has patched, and trap: between the end of the
+ * old translation and the store there is time for a new one.  So tests that
+ * would turn the keys on and off all the time have this VM beside their own.
+ */
+struct irq_vm *irq_vm_keep_static_keys(void);
+
 /* Put the local APIC into xAPIC or x2APIC mode, software-enabled. */
 void cpu_enable_apic(struct irq_cpu *cpu, bool x2apic);
 
