@@ -129,6 +129,7 @@ fn another_address_is_taken_and_inhibits_apicv() {
     machine.apic().set_base(0x12_fee1_0800, false).unwrap();
     assert!(machine.has(Event::BaseAddress(0x12_fee1_0000)));
     assert!(machine.has(Event::BaseInhibited));
+    assert!(!machine.has(Event::ModeChanged));
     let machine = Machine::enabled();
     machine.apic().set_base(0xfed0_0000, true).unwrap();
     assert!(!machine.has(Event::BaseInhibited), "not while it is off");
