@@ -32,4 +32,17 @@ prepare_boot() {
 	(cd "$root" && find . -mindepth 1 -print0 | sort -z | cpio --null -o -H newc -R 0:0 --quiet) |
 		gzip -9 >"$boot_dir/initrd"
 	rm -rf "$root"
+
+	as --32 -o "$boot_dir/realmode.o" "$FERRIC_ROOT/selftests/boot/realmode.S"
+	ld -m elf_i386 -Ttext 0x7c00 -e start --oformat binary -o "$boot_dir/realmode.img" "$boot_dir/realmode.o"
+	rm -f "$boot_dir/realmode.o"
+	truncate -s 1440K "$boot_dir/realmode.img"
+
+	# What scripts/setup has found for guests that are not our own.
+	local guests=$FERRIC_CACHE/guests
+	[[ ! -e $guests/memtest ]] || cp "$guests/memtest" "$boot_dir/memtest"
+	if [[ -e $guests/debian-linux ]]; then
+		cp "$guests/debian-linux" "$boot_dir/debian-linux"
+		cat "$boot_dir/initrd" "$guests/debian-modules" >"$boot_dir/debian-initrd"
+	fi
 }

@@ -15,31 +15,65 @@ now() {
 	cat /sys/class/rtc/rtc0/since_epoch
 }
 
-# start_guest DIR MACHINE IRQCHIP CPUS CPU_FLAGS NIC KERNEL_ARGUMENTS
-# Starts QEMU with the guest's files in DIR: console (the kernel's log), report
-# (what guest-init says), qemu.err. Sets guest_pid.
-start_guest() {
-	guest_dir=$1
+# start_qemu DIR MACHINE IRQCHIP CPUS CPU_FLAGS MEMORY ARGUMENT...
+# Starts QEMU with the guest's files in DIR: console (its first serial port),
+# report (its second), qemu.err. Sets guest_pid.
+start_qemu() {
+	guest_dir=$1 guest_machine=$2 guest_irqchip=$3 guest_cpus=$4 guest_cpu=host guest_memory=$6
+	[ "$5" = - ] || guest_cpu=host,$5
+	shift 6
 	mkdir -p "$guest_dir"
 	mkfifo "$guest_dir/go"
 	: >"$guest_dir/console"
-	truncate -s 4M "$guest_dir/disk"
-	guest_cpu=host
-	[ "$5" = - ] || guest_cpu=host,$5
 	# One core a socket: SeaBIOS's MP table, which acpi=off uses, names only the
 	# first core of each.
-	# The echo server is QEMU's own: a connection to that address runs cat.
 	qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot \
-		-machine "$2,kernel-irqchip=$3" -accel kvm -cpu "$guest_cpu" -smp "$4,sockets=$4,cores=1,threads=1" -m 160 \
-		-kernel "$BOOT/bzImage" -initrd "$BOOT/initrd" \
-		-append "console=ttyS0 loglevel=5 panic=-1 log_buf_len=256K $7" \
-		-serial "file:$guest_dir/console" -serial stdio \
-		-drive "if=none,id=disk,file=$guest_dir/disk,format=raw,cache=unsafe" \
-		-device virtio-blk-pci,drive=disk \
-		-netdev user,id=net,restrict=on,guestfwd=tcp:10.0.2.100:7-cmd:/bin/cat \
-		-device "$6,netdev=net,romfile=" \
+		-machine "$guest_machine,kernel-irqchip=$guest_irqchip" -accel kvm -cpu "$guest_cpu" \
+		-smp "$guest_cpus,sockets=$guest_cpus,cores=1,threads=1" -m "$guest_memory" \
+		-serial "file:$guest_dir/console" -serial stdio "$@" \
 		<>"$guest_dir/go" >"$guest_dir/report" 2>"$guest_dir/qemu.err" &
 	guest_pid=$!
+}
+
+# start_guest DIR MACHINE IRQCHIP CPUS CPU_FLAGS NIC KERNEL_ARGUMENTS [KERNEL INITRD]
+# A Linux guest, of our own kernel or another one: the kernel's log is in the
+# file console, what guest-init says in report.
+start_guest() {
+	mkdir -p "$1"
+	truncate -s 4M "$1/disk"
+	# The echo server is QEMU's own: a connection to that address runs cat.
+	start_qemu "$1" "$2" "$3" "$4" "$5" 160 \
+		-kernel "${8:-$BOOT/bzImage}" -initrd "${9:-$BOOT/initrd}" \
+		-append "console=ttyS0 loglevel=5 panic=-1 log_buf_len=256K $7" \
+		-drive "if=none,id=disk,file=$1/disk,format=raw,cache=unsafe" \
+		-device virtio-blk-pci,drive=disk \
+		-netdev user,id=net,restrict=on,guestfwd=tcp:10.0.2.100:7-cmd:/bin/cat \
+		-device "$6,netdev=net,romfile="
+}
+
+# start_realmode DIR MACHINE IRQCHIP CPUS CPU_FLAGS: a guest that uses nothing
+# but the BIOS; see realmode.S. Its clock does not come to midnight.
+start_realmode() {
+	start_qemu "$@" 16 -rtc base=2000-01-01T12:00:00 \
+		-drive "if=floppy,file=$BOOT/realmode.img,format=raw,snapshot=on" -boot a
+}
+
+# start_memtest DIR MACHINE IRQCHIP CPUS CPU_FLAGS: Memtest86+, which has all
+# processors test memory together. It reports by its screen.
+start_memtest() {
+	start_qemu "$@" 32 -kernel "$BOOT/memtest" -append 'console=ttyS0,115200'
+}
+
+# watch_memtest: puts a verdict into the report as soon as the screen says that
+# all processors test memory together, in the third test or a later one, and have
+# found no error.
+watch_memtest() {
+	if grep -q 'Errors: *[1-9]' "$guest_dir/console"; then
+		echo "verdict fail" >"$guest_dir/report"
+	elif grep -q "SMP: ${guest_cpus}T" "$guest_dir/console" && grep -q 'Using: All Cores' "$guest_dir/console" &&
+		grep -q '#[2-9] ' "$guest_dir/console"; then
+		echo "verdict pass" >"$guest_dir/report"
+	fi
 }
 
 # wait_for_guest COMMAND: until the guest has given its verdict; runs COMMAND

@@ -3,11 +3,11 @@
 //! The host's KVM: a VM with its irqchip, its 8254 and the guest.
 
 use super::guest::{self, Memory, Op, DONE_PORT, MAX_LOG, STOP_PORT};
+use super::host::Settings;
 use super::look::{Answer, Look};
 use super::step::{
     self, Route, Step, APIC_ADDRESS, CPUS, IRQFD_GSI, MSR_APIC_BASE, MSR_TSC_DEADLINE, RESAMPLE_GSI,
 };
-use super::Settings;
 use ferric_model::{ioapic, pic, pit};
 use kvm_bindings::{
     kvm_cpuid_entry2, kvm_enable_cap, kvm_irq_level, kvm_irq_routing_entry, kvm_irqchip,
@@ -51,7 +51,7 @@ type Called<T> = std::result::Result<T, String>;
 
 pub struct OnKvm {
     vm: VmFd,
-    /// The last one does not run; see [`super::PARKED`].
+    /// The last one does not run; see [`super::host::PARKED`].
     cpus: Vec<VcpuFd>,
     // The VM's descriptors go first.
     memory: Memory,
@@ -319,6 +319,13 @@ impl OnKvm {
                 self.request_event(cpu).map_err(|error| error.to_string())?;
                 self.call(cpu, Op::Take, 0, 0)?
             }
+            Step::Entry(cpu, pin, low, destination) => {
+                let mut answer = Answer::default();
+                for (address, value) in step::entry_writes(pin, low, destination) {
+                    answer.add(&self.call(cpu, Op::Write32, address, value.into())?);
+                }
+                answer
+            }
             Step::Timer(cpu, entry, count) => self.timer(cpu, entry, count)?,
             _ => Answer::of(self.host_step(step).map_err(|error| error.to_string())?),
         };
@@ -370,6 +377,10 @@ impl OnKvm {
                     .set_lapic_register(cpu, register, value)
                     .is_err()
                     .into());
+            }
+            Step::InService(cpu, vector, level) => {
+                let change = |words: &mut [u32]| step::put_in_service(words, vector, level);
+                return Ok(self.change_lapic(cpu, change).is_err().into());
             }
             Step::SetIrqchip(chip, offset, value) => {
                 let mut state = self.chip(chip.into())?;
@@ -496,12 +507,15 @@ impl OnKvm {
 
     /// Saves the state of a local APIC, changes a register, and restores it.
     pub fn set_lapic_register(&self, cpu: usize, register: u16, value: u32) -> Result<()> {
+        self.change_lapic(cpu, |words| step::change_lapic(words, register, value))
+    }
+
+    fn change_lapic(&self, cpu: usize, change: impl FnOnce(&mut [u32])) -> Result<()> {
         let mut state = self.cpus[cpu].get_lapic()?;
         let mut words = words(&state);
-        step::change_lapic(&mut words, register, value);
-        for (to, byte) in
-            (state.regs.iter_mut()).zip(words.iter().flat_map(|word| word.to_le_bytes()))
-        {
+        change(&mut words);
+        let bytes = words.iter().flat_map(|word| word.to_le_bytes());
+        for (to, byte) in state.regs.iter_mut().zip(bytes) {
             *to = byte as i8;
         }
         self.cpus[cpu].set_lapic(&state)

@@ -5,8 +5,8 @@
 
 use super::fake::{self, Event};
 use super::guest::FIRST_VECTOR;
+use super::host::Settings;
 use super::step::{Route, IRQFD_GSI, RESAMPLE_GSI};
-use super::Settings;
 use ferric_model::destination::{
     choose_lowest_priority, matches, slow_path_message, DestinationMap, Policy, Resolution, Source,
     MIN_SLOTS,
@@ -57,7 +57,7 @@ impl Machine {
         let cpus = settings.ids.iter().map(|&id| {
             let machine = fake::Machine::created(id);
             machine.x2apic_format.set(settings.policy.x2apic_format);
-            machine.icr_is_split.set(settings.icr_is_split);
+            machine.icr_is_split.set(settings.host.icr_is_split);
             machine.bus_cycle_ns.set(super::kvm::BUS_CYCLE_NS);
             machine.apic().reset(false);
             Cpu {
@@ -74,7 +74,7 @@ impl Machine {
             pit: RefCell::new(Pit::new(now)),
             routes: RefCell::new(routes.to_vec()),
             policy: settings.policy,
-            ends_at_once: settings.ends_at_once,
+            ends_at_once: settings.host.ends_at_once,
             resampled: Cell::new(0),
         };
         this.settle();
@@ -493,7 +493,7 @@ impl ioapic::Host for IoApicHost<'_> {
     }
 
     fn eoi_is_accelerated(&self) -> bool {
-        // See `PARKED`.
+        // See `host::PARKED`.
         false
     }
 

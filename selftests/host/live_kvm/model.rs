@@ -7,13 +7,13 @@
 //! on when that was, there must be a time in between at which the model does
 //! exactly what KVM did.
 
+use super::host::Settings;
 use super::look::{Answer, Look};
 use super::machine::{Machine, PitHost};
 use super::step::{
-    change_lapic, change_pit, order, timer_writes, Route, Step, APIC_ADDRESS, IOAPIC_ADDRESS,
-    MSR_APIC_BASE, MSR_TSC_DEADLINE,
+    change_lapic, change_pit, entry_writes, order, put_in_service, timer_writes, Route, Step,
+    APIC_ADDRESS, IOAPIC_ADDRESS, MSR_APIC_BASE, MSR_TSC_DEADLINE,
 };
-use super::Settings;
 use ferric_model::lapic::base::{ENABLE, X2APIC};
 use ferric_model::lapic::page::SAVED_WORDS;
 use ferric_model::line::source;
@@ -66,6 +66,7 @@ impl OnModel {
             | Step::In(cpu, ..)
             | Step::Out(cpu, ..)
             | Step::Take(cpu)
+            | Step::Entry(cpu, ..)
             | Step::Timer(cpu, ..) => self.guest_step(cpu, step, window, kvm),
             _ => Answer::of(self.host_step(step, window, kvm.1)),
         };
@@ -137,6 +138,14 @@ impl OnModel {
                         break;
                     };
                     answer.taken.push(vector);
+                }
+            }
+            Step::Entry(_, pin, low, destination) => {
+                for (address, value) in entry_writes(pin, low, destination) {
+                    self.machine.enter(cpu);
+                    let written = self.mmio_write(cpu, address.into(), &value.to_le_bytes());
+                    answer.exits += u32::from(!written);
+                    self.machine.settle();
                 }
             }
             Step::Timer(_, entry, count) => {
@@ -328,6 +337,11 @@ impl OnModel {
             }
             Step::SetLapic(cpu, register, value) => {
                 self.set_lapic_register(cpu, register, value).into()
+            }
+            Step::InService(cpu, vector, level) => {
+                let mut state = self.save(cpu);
+                put_in_service(&mut state, vector, level);
+                self.restore(cpu, &state).into()
             }
             Step::SetIrqchip(chip, offset, value) => {
                 self.set_irqchip(chip, offset, value);

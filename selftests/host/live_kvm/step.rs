@@ -41,6 +41,8 @@ pub enum Step {
     Out(usize, u16, u8, u32),
     /// It lets interrupts in for a moment.
     Take(usize),
+    /// It programs the entry of a pin: the lower half, and the destination.
+    Entry(usize, u8, u32, u8),
     /// User space sets CR8.
     Cr8(usize, u8),
     /// User space sets an MSR.
@@ -54,6 +56,8 @@ pub enum Step {
     Routes(Vec<Route>),
     /// Saved, and restored with one register changed.
     SetLapic(usize, u16, u32),
+    /// The same with one more vector in service, of a level interrupt or not.
+    InService(usize, u8, bool),
     /// The same with four bytes of one of the three chips.
     SetIrqchip(u8, u8, u32),
     /// The same with four bytes of the 8254's counters 1 and 2, or its flags.
@@ -130,6 +134,12 @@ fn destination() -> impl Strategy<Value = u32> {
     ])
 }
 
+/// Lines that are driven more often than others: the RTC's and those of the
+/// irqfds among them.
+fn line() -> impl Strategy<Value = u8> {
+    pick(&[3_u8, 4, 8, 9, 10, 11])
+}
+
 /// A delivery mode that would take a vCPU away is replaced.
 fn without_reset(value: u32) -> u32 {
     match value >> 8 & 7 {
@@ -176,8 +186,7 @@ fn register_value(register: u32, x2apic: bool) -> BoxedStrategy<u64> {
     let high = |value: u32| u64::from(value) << 24;
     match register {
         0x20 => prop_oneof![3 => destination().prop_map(high), 1 => any_value()].boxed(),
-        // Its lower half is lost where the CPU keeps TPR as CR8 (SVM).
-        0x80 => prop_oneof![Just(0), (0..0x10_u64).prop_map(|class| class << 4)].boxed(),
+        0x80 => prop_oneof![Just(0), 0..0x100_u64].boxed(),
         0xb0 => prop_oneof![7 => Just(0), 1 => any_value()].boxed(),
         0xd0 | 0x310 => destination().prop_map(high).boxed(),
         0xe0 => pick(&[0xffff_ffff_u64, 0x0fff_ffff]).boxed(),
@@ -285,8 +294,8 @@ fn msr() -> impl Strategy<Value = (u32, u64)> {
         register_value(register, true).prop_map(move |value| (number(register), value))
     });
     let any = (0..0x100_u32, any_value()).prop_map(|(index, value)| {
-        // The timer's counts aside, and TPR.
-        let index = if matches!(index, 0x08 | 0x38 | 0x39) {
+        // The timer's counts aside.
+        let index = if matches!(index, 0x38 | 0x39) {
             0x3e
         } else {
             index
@@ -314,24 +323,31 @@ fn port() -> impl Strategy<Value = (u16, u8, u32)> {
         ]),
     );
     let elcr = (pick(&[0x4d0_u16, 0x4d1]), any::<u32>());
-    let pit = (
-        pick(&[0x41_u16, 0x42, 0x43, 0x43, 0x61, 0x40]),
-        any::<u32>(),
-    )
-        .prop_map(|(port, value)| {
-            let value = match (port, value as u8) {
-                // Of counters 1 and 2 one is read back at a time: each would
-                // be latched at a time of its own.
-                (0x43, control @ 0xc0..) => {
-                    let counter = if control & 4 != 0 { 4 } else { 8 };
-                    u32::from(control & 0xf2 | counter)
-                }
-                // Counter 0 has no mode in which it ticks.
-                (0x43, control @ ..0x40) => u32::from(control & 0xf1 | 0x0a),
-                _ => value,
-            };
-            (port, value)
-        });
+    // Latches, read-back and the programming of both bytes, more often than not.
+    let control = prop_oneof![
+        4 => pick(&[0x40_u8, 0x80]),
+        2 => pick(&[0xc4_u8, 0xc8, 0xd4, 0xd8, 0xe4, 0xe8]),
+        2 => (1..3_u8, 0..6_u8).prop_map(|(counter, mode)| counter << 6 | 0x30 | mode << 1),
+        2 => any::<u8>(),
+    ];
+    let control = control.prop_map(|value| match value {
+        // Of counters 1 and 2 one is read back at a time: each would be latched
+        // at a time of its own.
+        0xc0.. => {
+            let counter = if value & 4 != 0 { 4 } else { 8 };
+            value & 0xf2 | counter
+        }
+        // Counter 0 has no mode in which it ticks.
+        ..0x40 => value & 0xf1 | 0x0a,
+        _ => value,
+    });
+    let pit = prop_oneof![
+        control.prop_map(|value| (0x43_u16, u32::from(value))),
+        (
+            pick(&[0x41_u16, 0x41, 0x42, 0x42, 0x61, 0x40]),
+            any::<u32>()
+        ),
+    ];
     let others = (pick(&[0x22_u16, 0x60, 0x4d2]), any::<u32>());
     (
         prop_oneof![6 => command, 3 => data, 2 => elcr, 8 => pit, 1 => others],
@@ -391,13 +407,22 @@ pub fn step() -> impl Strategy<Value = Step> {
             Step::Out(cpu, port, width, value)
         }),
         12 => cpu().prop_map(Step::Take),
+        5 => (cpu(), 0..24_u8, prop_oneof![Just(5_u8), line()], message(), destination()).prop_map(
+            |(cpu, any, some, message, destination)| {
+                let pin = if some == 5 { any } else { some };
+                Step::Entry(cpu, pin, message & !0x1_0000, destination as u8)
+            }
+        ),
     ];
     let host = prop_oneof![
         3 => (cpu(), 0..16_u8).prop_map(|(cpu, cr8)| Step::Cr8(cpu, cr8)),
         1 => (cpu(), prop_oneof![apic_base(), deadline()])
             .prop_map(|(cpu, (msr, value))| Step::HostWrmsr(cpu, msr, value)),
-        9 => (1..GSIS, any::<bool>(), any::<bool>())
+        12 => (prop_oneof![3 => line().prop_map(u32::from), 1 => 1..GSIS], any::<bool>(), any::<bool>())
             .prop_map(|(gsi, level, status)| Step::Line(gsi, level, status)),
+        3 => (cpu(), vector(), any::<bool>()).prop_map(|(cpu, vector, level)| {
+            Step::InService(cpu, vector as u8, level)
+        }),
         5 => msi(),
         1 => any::<bool>().prop_map(Step::Irqfd),
         1 => prop::collection::vec(route(), GSIS as usize - 1).prop_map(Step::Routes),
@@ -416,6 +441,44 @@ pub fn step() -> impl Strategy<Value = Step> {
             Step::Timer(cpu, vector | periodic << 17, count)
         });
     prop_oneof![72 => guest, 30 => host, 1 => timer]
+}
+
+/// [`Step::Entry`] in writes to the I/O APIC.
+pub fn entry_writes(pin: u8, low: u32, destination: u8) -> [(u32, u32); 4] {
+    let select = 0x10 + 2 * u32::from(pin);
+    [
+        (IOAPIC_ADDRESS, select + 1),
+        (IOAPIC_ADDRESS + 0x10, u32::from(destination) << 24),
+        (IOAPIC_ADDRESS, select),
+        (IOAPIC_ADDRESS + 0x10, low),
+    ]
+}
+
+/// [`Step::InService`]: changes the saved state.
+pub fn put_in_service(state: &mut [u32], vector: u8, level: bool) {
+    let (at, bit) = (usize::from(vector / 32), 1 << (vector % 32));
+    let [isr, tmr] = [0x100, 0x180].map(|first| first / 4 + 4 * at);
+    state[isr] |= bit;
+    if level {
+        state[tmr] |= bit;
+    } else {
+        state[tmr] &= !bit;
+    }
+}
+
+impl Step {
+    /// The step on a host that keeps of TPR what is in CR8: bits 7:4.
+    pub fn with_tpr_of_cr8(mut self) -> Self {
+        match &mut self {
+            Self::MmioWrite(_, address, 4, value) if *address == APIC_ADDRESS + 0x80 => {
+                *value &= !0xf;
+            }
+            Self::Wrmsr(_, 0x808, value) => *value &= !0xf,
+            Self::SetLapic(_, 0x80, value) => *value &= !0xf,
+            _ => {}
+        }
+        self
+    }
 }
 
 /// [`Step::Timer`] in the registers of the APIC, by offset; the last is written
