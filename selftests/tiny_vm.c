@@ -51,7 +51,7 @@ static void choose(const char *provider)
 
 	if (fd < 0)
 		return;
-	TEST_ASSERT(write(fd, provider, strlen(provider)) > 0, "cannot choose a provider");
+	TEST_ASSERT(write(fd, provider, strlen(provider)) > 0, "cannot write to attach");
 	close(fd);
 }
 

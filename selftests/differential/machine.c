@@ -46,7 +46,9 @@ int set_msr(struct irq_cpu *cpu, u32 index, u64 value)
 /* SynIC's interrupt sources that the guest's MSR accesses change, mostly. */
 static u32 pick_sint(u64 *state)
 {
-	return (const u32[]){ 0, 1, 15, 2 }[random_below(state, 4)];
+	static const u8 sints[] = { 0, 1, 15, 2 };
+
+	return sints[random_below(state, ARRAY_SIZE(sints))];
 }
 
 static void routing_add_sint(struct kvm_irq_routing *routes, u32 gsi, u32 cpu, u32 sint)

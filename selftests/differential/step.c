@@ -259,7 +259,8 @@ static void hyperv_msr(u64 *state, struct step *step)
 		step->b = 0;
 		break;
 	case HV_X64_MSR_ICR:
-		step->b = (u64)any_destination(state) << 56 | register_value(state, APIC_ICR, false);
+		step->b = register_value(state, APIC_ICR, false) |
+			  (u64)any_destination(state) << 56;
 		break;
 	case HV_X64_MSR_TPR:
 		step->b = register_value(state, APIC_TASKPRI, false);
