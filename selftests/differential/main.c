@@ -34,8 +34,8 @@
 #define CONFIRMATIONS		2
 /* What does not come again is told, and may happen once in so many steps. */
 #define MAY_HAPPEN		100000
-/* Of a sequence, in seconds; some take one. */
-#define TIME_LIMIT		60
+/* Of a sequence, in seconds; some take two, on a debug kernel a minute. */
+#define TIME_LIMIT		300
 
 /* How a sequence went; the process that runs it shares this with its parent. */
 struct outcome {
@@ -367,7 +367,7 @@ static void show_usage(void)
 {
 	fprintf(stderr,
 		"usage: differential [-s SEED] [-n STEPS] [-t SECONDS] [-l LENGTH] [-k N] [-j JOBS] [file...]\n"
-		"-n is 20000 by default; with -t it has no limit. LENGTH of a sequence: 1000.\n"
+		"-n is 20000 by default; with -t it has no limit. LENGTH of a sequence: 2500.\n"
 		"-k N compares the state after each N steps only, and what steps give back always.\n"
 		"-j JOBS processes share the steps, each with a seed of its own, from SEED on.\n");
 	exit(KSFT_FAIL);
@@ -377,7 +377,7 @@ int main(int argc, char **argv)
 {
 	u64 seed = 1, steps = 0;
 	double seconds = 0;
-	u32 length = 1000, jobs = 1;
+	u32 length = 2500, jobs = 1;
 	int c;
 
 	while ((c = getopt(argc, argv, "s:n:t:l:k:j:")) != -1) {
