@@ -64,8 +64,9 @@ static void move_until_done(struct cpu_thread *t)
 		} while (!CPU_ISSET(cpu, &allowed));
 		CPU_ZERO(&one);
 		CPU_SET(cpu, &one);
-		TEST_ASSERT(!pthread_setaffinity_np(t->thread, sizeof(one), &one),
-			    "cannot move to CPU %d", cpu);
+		/* The thread may have ended meanwhile. */
+		TEST_ASSERT(!pthread_setaffinity_np(t->thread, sizeof(one), &one) ||
+			    READ_ONCE(t->done), "cannot move to CPU %d", cpu);
 		usleep(50);
 	}
 }
