@@ -427,7 +427,7 @@ void machine_do(struct machine *m, const struct step *step,
 			restore_chips(m, step->a);
 		break;
 	case OP_RESTORE:
-		restore_apic(m, step->cpu, step->a, step->b);
+		value = restore_apic(m, step->cpu, step->a, step->b);
 		break;
 	case OP_TIMER:
 		value = timer(cpu, step->a, step->b);

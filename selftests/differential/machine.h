@@ -63,7 +63,7 @@ void paravirt_look(struct machine *m, struct snapshot *s);
 
 /* Saves and restores; restore.c. */
 void restore_chips(struct machine *m, u32 order);
-void restore_apic(struct machine *m, u32 index, u32 order, u64 base_before);
+int restore_apic(struct machine *m, u32 index, u32 order, u64 base_before);
 
 void get_apic_msrs(struct irq_cpu *cpu, u64 *base, u64 *deadline);
 int set_msr(struct irq_cpu *cpu, u32 index, u64 value);

@@ -34,6 +34,8 @@
 #define CONFIRMATIONS		2
 /* What does not come again is told, and may happen once in so many steps. */
 #define MAY_HAPPEN		100000
+/* Between two lines that say how far it is, in seconds. */
+#define PROGRESS		20
 /* Of a sequence, in seconds; some take two, on a debug kernel a minute. */
 #define TIME_LIMIT		300
 
@@ -324,7 +326,7 @@ static bool fuzz(u64 seed, u64 steps, double seconds, u32 length)
 			unconfirmed++;
 		}
 		done += length;
-		if (now() - said > 5) {
+		if (now() - said > PROGRESS) {
 			said = now();
 			ksft_print_msg("seed %lu: %lu steps, %.0f per second\n",
 				       seed, done, done / (said - start));

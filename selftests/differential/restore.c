@@ -72,43 +72,48 @@ void restore_chips(struct machine *m, u32 order)
 
 /*
  * All of a vCPU's APIC is restored onto one that was reset, and was in another
- * mode perhaps.
+ * mode perhaps.  Returns what says whether that mode takes the registers at all:
+ * if not, they have to come after the mode, on ferric, too.
  */
-void restore_apic(struct machine *m, u32 index, u32 order, u64 base_before)
+int restore_apic(struct machine *m, u32 index, u32 order, u64 base_before)
 {
 	struct irq_cpu *cpu = &m->ivm->cpu[index];
 	u32 parts[NR_APIC_PARTS] = { 0, 1, 2 }, left = NR_APIC_PARTS;
-	struct kvm_lapic_state state, reset = {};
+	struct kvm_lapic_state state, copy, before, reset = {};
 	u64 base, deadline;
+	int refused;
 
 	run_once(cpu);
 	get_apic_msrs(cpu, &base, &deadline);
 	lapic_get(cpu, &state);
 
 	set_msr(cpu, MSR_IA32_APICBASE, base_before);
-	state_set_reg(&reset, APIC_ID, state_reg(&state, APIC_ID));
+	lapic_get(cpu, &before);
+	state_set_reg(&reset, APIC_ID, state_reg(&before, APIC_ID));
+	copy = state;
+	refused = __vcpu_ioctl(cpu->vcpu, KVM_SET_LAPIC, &copy);
 	__vcpu_ioctl(cpu->vcpu, KVM_SET_LAPIC, &reset);
 	set_msr(cpu, MSR_TSC_DEADLINE, 0);
 	run_once(cpu);
 
 	while (left) {
-		u32 part = m->any_order ? next_part(parts, &left, &order) :
-					  NR_APIC_PARTS - left--;
+		u32 part = m->any_order && !refused ?
+			   next_part(parts, &left, &order) :
+			   NR_APIC_PARTS - left--;
 
 		switch (part) {
 		case 0:
 			set_msr(cpu, MSR_IA32_APICBASE, base);
 			break;
-		case 1: {
-			struct kvm_lapic_state copy = state;
-
+		case 1:
+			copy = state;
 			__vcpu_ioctl(cpu->vcpu, KVM_SET_LAPIC, &copy);
 			break;
-		}
 		case 2:
 			set_msr(cpu, MSR_TSC_DEADLINE, deadline);
 			break;
 		}
 	}
 	run_once(cpu);
+	return refused;
 }
