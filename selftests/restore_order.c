@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * A local APIC is restored by several ioctls.  ferric takes them in any order,
- * and saves a timer that has expired but is not delivered yet.  KVM's own APIC
- * wants one order, and drops in silence what comes in another, so that most
+ * and saves a timer that has expired but is not delivered yet, once.  KVM's own
+ * APIC wants one order, and drops in silence what comes in another, so that most
  * tests are for ferric's.
  */
 #include <time.h>
@@ -244,37 +244,59 @@ TEST_F(restore, a_deadline_while_the_apic_is_disabled)
 	irq_vm_free(ivm);
 }
 
-TEST_F(restore, a_timer_that_has_expired_but_is_not_delivered)
+static bool is_requested(const struct saved *saved)
+{
+	return state_reg(&saved->lapic, APIC_IRR + VECTOR / 32 * 0x10) & BIT(VECTOR % 32);
+}
+
+/* What is saved of @from comes once at a new vCPU, and @from has not lost it. */
+static void expect_once_after(struct irq_cpu *from, const struct saved *saved, u64 khz)
 {
 	struct irq_vm *ivm = irq_vm_create_empty(IRQCHIP_FULL);
 	struct irq_cpu *cpu = irq_vm_add_cpu(ivm, 0);
 	enum part order[NR_PARTS];
-	struct saved saved;
 	int i;
-
-	if (!ferric_is_loaded()) {
-		irq_vm_free(ivm);
-		SKIP(return, "KVM's own APIC does not save it");
-	}
-	arm(self->cpu, cycles(20 * MS, self->khz));
-	/* The vCPU does not run, and the guest has its interrupts off anyway. */
-	for (i = 0; i < 200 && !lapic_vector(self->cpu, APIC_IRR, VECTOR); i++)
-		sleep_ns(100 * MS);
-	/* QEMU's order: registers before MSRs. */
-	lapic_get(self->cpu, &saved.lapic);
-	TEST_ASSERT(lapic_vector(self->cpu, APIC_IRR, VECTOR), "not in IRR");
-	save(self->cpu, &saved);
-	TEST_ASSERT_EQ(saved.deadline, 0);
 
 	order_of(0, order);
 	for (i = 0; i < NR_PARTS; i++)
-		restore(cpu, &saved, order[i]);
-	cpu->x2apic = variant->x2apic;
-	cpu->guest->eoi = self->cpu->guest->eoi;
-	expect_one_timer(cpu, self->khz);
-	/* Nor has the one that was saved lost it. */
-	expect_one_timer(self->cpu, self->khz);
+		restore(cpu, saved, order[i]);
+	cpu->x2apic = from->x2apic;
+	cpu->guest->eoi = from->guest->eoi;
+	expect_one_timer(cpu, khz);
+	expect_one_timer(from, khz);
 	irq_vm_free(ivm);
+}
+
+TEST_F(restore, a_count_that_has_run_out_but_is_not_delivered)
+{
+	struct saved saved;
+	int i;
+
+	if (!ferric_is_loaded())
+		SKIP(return, "KVM's own APIC does not save it");
+	cpu_apic_write(self->cpu, APIC_LVTT, VECTOR);
+	cpu_apic_write(self->cpu, APIC_TMICT, 20 * MS);
+	/* The vCPU does not run, and the guest has its interrupts off anyway. */
+	for (i = 0; i < 200 && !lapic_vector(self->cpu, APIC_IRR, VECTOR); i++)
+		sleep_ns(100 * MS);
+	save(self->cpu, &saved);
+	TEST_ASSERT(is_requested(&saved), "not in IRR");
+	expect_once_after(self->cpu, &saved, self->khz);
+}
+
+/* Whichever of the MSR and the registers is read first: one of them has it. */
+TEST_F(restore, a_deadline_that_has_passed_but_is_not_delivered)
+{
+	struct saved before, after;
+
+	arm(self->cpu, cycles(20 * MS, self->khz));
+	save(self->cpu, &before);
+	TEST_ASSERT(before.deadline, "no deadline");
+	sleep_ns(200 * MS);
+	save(self->cpu, &after);
+	TEST_ASSERT_EQ(after.deadline, before.deadline);
+	TEST_ASSERT(!is_requested(&after), "in IRR, too");
+	expect_once_after(self->cpu, &after, self->khz);
 }
 
 TEST_F(restore, the_guest_moves_its_tsc_beyond_the_deadline)

@@ -79,10 +79,12 @@ impl<H: Host> LocalApic<'_, H> {
     /// `KVM_GET_LAPIC`. The vCPU's mutex is held, and posted interrupts have
     /// been synchronized to IRR.
     ///
-    /// A timer that has expired is delivered first, if it can be: the registers
-    /// have no other place for it, and KVM's own APIC loses it here.
+    /// A count that has run out is delivered first, if it can be: the registers
+    /// have no other place for it, and KVM's own APIC loses it here. A TSC
+    /// deadline that has passed stays what it is: the MSR holds it, and whoever
+    /// has read that before would have the interrupt twice.
     pub fn save(&self, to: &mut SavedRegisters) -> Result<(), Invalid> {
-        if self.pending_timer() != 0 {
+        if self.pending_timer() != 0 && !self.own.timer.is_tsc_deadline() {
             self.inject_timer();
         }
         self.regs.save(to);

@@ -70,7 +70,7 @@ impl Timer {
         self.mode.load() == MODE_ONE_SHOT
     }
 
-    fn is_tsc_deadline(&self) -> bool {
+    pub(super) fn is_tsc_deadline(&self) -> bool {
         self.mode.load() == MODE_TSC_DEADLINE
     }
 
