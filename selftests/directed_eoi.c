@@ -7,6 +7,7 @@
 #include <sys/eventfd.h>
 
 #include "irq_vm.h"
+#include "provider.h"
 #include "harness.h"
 
 #define PARAMETER		"/sys/module/ferric/parameters/ioapic_version"

@@ -19,6 +19,7 @@
 #include "kselftest.h"
 #include "kvm_util.h"
 #include "processor.h"
+#include "tcg.h"
 #include "test_util.h"
 
 #define NR_VCPUS			4
@@ -61,7 +62,7 @@ struct percpu {
 	u64 received[NR_VCPUS][NR_TOKENS];
 	u64 unexpected;			/* not addressed to this vCPU, or twice */
 	u64 mismatched;			/* count differs from the sender's */
-	u64 repeated;			/* delivered while masked, see the handler */
+	u64 repeated;			/* delivered while masked, see tcg.h */
 	u64 halts;
 } __aligned(64);
 
@@ -164,12 +165,6 @@ static void guest_send(struct percpu *cpu, u32 index)
 	}
 }
 
-/*
- * No local APIC can interrupt a vCPU that masks interrupts.  If the interrupted
- * RFLAGS say that it did, then the processor has delivered an injected interrupt
- * twice, the second time on entry to the handler.  QEMU's TCG does that now and
- * then, as its VMRUN leaves the vector in exception_index; it is no arrival.
- */
 static void guest_token_handler(struct ex_regs *regs)
 {
 	struct percpu *cpu = this_cpu();
@@ -179,7 +174,7 @@ static void guest_token_handler(struct ex_regs *regs)
 	u32 sender = token->sender;
 	u32 before;
 
-	if (!(regs->rflags & X86_EFLAGS_IF)) {
+	if (is_repeated_by_processor(regs)) {
 		cpu->repeated++;
 		return;
 	}
@@ -291,15 +286,6 @@ static double seconds(void)
 	return ts.tv_sec + ts.tv_nsec / 1e9;
 }
 
-/* Is this machine's processor QEMU's emulation? */
-static bool is_tcg(void)
-{
-	u32 eax, ebx, ecx, edx;
-
-	cpuid(0x40000000, &eax, &ebx, &ecx, &edx);
-	return !memcmp(&ebx, "TCGT", 4);
-}
-
 static void print_stalled(const struct storm *s)
 {
 	int i;
@@ -351,8 +337,8 @@ static int check(const struct storm *s, u64 wanted)
 
 	if (repeated)
 		ksft_print_msg("%lu delivered twice by the processor\n", repeated);
-	/* Only TCG may, and it does so about once in a million. */
-	if (repeated > (is_tcg() ? 2 + arrived / 100000 : 0))
+	/* It is about one in a million. */
+	if (repeated > most_repeated_by_processor(arrived, 100000))
 		faults++;
 
 	if (arrived < wanted) {

@@ -4,6 +4,7 @@
  * and with wrong values: errnos as for the ioctls of a VM, irqchip_ioctls.c.
  */
 #include "irq_ioctl.h"
+#include "provider.h"
 #include "harness.h"
 
 TEST(lapic_without_irqchip)

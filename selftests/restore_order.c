@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "irq_vm.h"
+#include "provider.h"
 #include "harness.h"
 
 #define VECTOR			0x51

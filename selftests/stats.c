@@ -7,6 +7,7 @@
 #include <dirent.h>
 
 #include "irq_vm.h"
+#include "provider.h"
 #include "harness.h"
 
 #define VECTOR			0x51

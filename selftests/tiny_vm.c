@@ -17,6 +17,7 @@
 #include <getopt.h>
 
 #include "irq_vm.h"
+#include "provider.h"
 
 #define VECTOR			0x51
 
@@ -45,24 +46,13 @@ static void exercise(struct irq_vm *ivm, bool split)
 	cpu_expect_log(cpu1, VECTOR);
 }
 
-static void choose(const char *provider)
-{
-	int fd = open("/sys/module/ferric/parameters/attach", O_WRONLY);
-
-	if (fd < 0)
-		return;
-	TEST_ASSERT(write(fd, provider, strlen(provider)) > 0, "cannot write to attach");
-	close(fd);
-}
-
 static void keep_static_keys(void)
 {
-	struct irq_vm *ivm;
+	int lock = provider_begin(PROVIDER_KVM);
+	struct irq_vm *ivm = irq_vm_keep_static_keys();
 	char line[64];
 
-	choose("optin");
-	ivm = irq_vm_keep_static_keys();
-	choose("all");
+	provider_end(lock);
 	puts("ready");
 	while (fgets(line, sizeof(line), stdin))
 		;

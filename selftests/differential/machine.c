@@ -124,11 +124,7 @@ static void set_routes(struct machine *m, u64 seed)
 		if (seed || m->flags & MACHINE_SPLIT)
 			add_route(m, routes, gsi, &seed);
 		else
-			routing_add_pin(routes, gsi, KVM_IRQCHIP_IOAPIC, gsi);
-		if (!seed && gsi < 16)
-			routing_add_pin(routes, gsi, gsi < 8 ? KVM_IRQCHIP_PIC_MASTER :
-							       KVM_IRQCHIP_PIC_SLAVE,
-					gsi % 8);
+			routing_add_line(routes, gsi);
 	}
 	routing_commit(m->ivm, routes);
 	free(routes);

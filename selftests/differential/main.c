@@ -14,17 +14,15 @@
 #include <getopt.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 
 #include "kselftest.h"
 #include "machine.h"
+#include "provider.h"
 #include "step.h"
 
-#define PARAMETER		"/sys/module/ferric/parameters/attach"
-#define USE_COUNT		"/sys/module/ferric/refcnt"
 #define MAX_STEPS		5000
 #define MAX_JOBS		64
 /* What runs in a worker of the kernel's gets that long to be done. */
@@ -67,39 +65,12 @@ static void share_outcome(void)
 	TEST_ASSERT(outcome != MAP_FAILED, "cannot share memory");
 }
 
-static long read_number(const char *path)
+static void create(struct machine *m, u32 flags, enum provider provider)
 {
-	FILE *file = fopen(path, "r");
-	long number = -1;
+	int lock = provider_begin(has_ferric ? provider : PROVIDER_KVM);
 
-	if (!file)
-		return -1;
-	if (fscanf(file, "%ld", &number) != 1)
-		number = -1;
-	fclose(file);
-	return number;
-}
-
-/*
- * Chooses the provider of the VM that is created next.  Several of these tests
- * may run at once: the lock, which the return value holds, is for them.
- */
-static int choose(bool ferric)
-{
-	const char *choice = ferric ? "all" : "optin";
-	int fd = open(PARAMETER, O_WRONLY);
-
-	TEST_ASSERT(fd >= 0 && !flock(fd, LOCK_EX), "cannot lock " PARAMETER);
-	TEST_ASSERT(write(fd, choice, strlen(choice)) > 0, "cannot write to " PARAMETER);
-	return fd;
-}
-
-static void create(struct machine *m, u32 flags, bool on_ferric)
-{
-	int lock = has_ferric ? choose(on_ferric) : -1;
-
-	machine_create(m, flags, has_ferric && on_ferric);
-	close(lock);
+	machine_create(m, flags, has_ferric && provider == PROVIDER_FERRIC);
+	provider_end(lock);
 }
 
 /* In a process of its own: a VM belongs to the one that has made it. */
@@ -111,9 +82,9 @@ static void keep_static_keys(void)
 	if (fork())
 		return;
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	lock = has_ferric ? choose(false) : -1;
+	lock = provider_begin(PROVIDER_KVM);
 	irq_vm_keep_static_keys();
-	close(lock);
+	provider_end(lock);
 	for (;;)
 		pause();
 }
@@ -125,13 +96,13 @@ static void check_choice(void)
 	int i;
 
 	for (i = 0; i < 2; i++) {
-		int lock = choose(i);
-		long before = read_number(USE_COUNT);
+		int lock = provider_begin(i ? PROVIDER_FERRIC : PROVIDER_KVM);
+		long before = ferric_use_count();
 
 		machine_create(m, 0, false);
-		TEST_ASSERT_EQ(read_number(USE_COUNT) - before, i);
+		TEST_ASSERT_EQ(ferric_use_count() - before, i);
 		machine_destroy(m);
-		close(lock);
+		provider_end(lock);
 	}
 	free(m);
 }
@@ -159,8 +130,8 @@ static void run_here(const struct step *steps, u32 nr)
 	bool look;
 	u32 i;
 
-	create(&machines[0], flags, false);
-	create(&machines[1], flags, true);
+	create(&machines[0], flags, PROVIDER_KVM);
+	create(&machines[1], flags, PROVIDER_FERRIC);
 	look_until_equal(machines, snapshots);
 	for (i = 0; i < nr; i++) {
 		machine_do(&machines[0], &steps[i], &snapshots[0], &results[0]);
@@ -416,7 +387,7 @@ int main(int argc, char **argv)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	ksft_print_header();
 	ksft_set_plan(argc - optind + 1);
-	has_ferric = !access(PARAMETER, F_OK);
+	has_ferric = ferric_is_loaded();
 	keep_static_keys();
 	if (has_ferric)
 		check_choice();

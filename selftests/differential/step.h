@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 #include "irq_vm.h"
+#include "random.h"
 
 #define NR_CPUS_OF_VM		3
 #define NR_IRQFDS		4
@@ -61,21 +62,6 @@ struct step {
 	u32 width;
 	u64 a, b, c;
 };
-
-/* A sequence of numbers from a seed (splitmix64). */
-static inline u64 random_next(u64 *state)
-{
-	u64 z = *state += 0x9e3779b97f4a7c15ull;
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
-	z = (z ^ z >> 27) * 0x94d049bb133111ebull;
-	return z ^ z >> 31;
-}
-
-static inline u64 random_below(u64 *state, u64 limit)
-{
-	return random_next(state) % limit;
-}
 
 /* Pages of OP_SET_PAGE. */
 enum flag_page {

@@ -3,25 +3,19 @@
  * The virtual machine of irq_vm.h: guest loop, interrupt log, register access.
  */
 #include <poll.h>
+#include <signal.h>
 
 #include "irq_vm.h"
 
 #define UCALL_PORT		0x1000
 /* A vCPU that waits for a call says so here: a ucall takes three ioctls. */
 #define IDLE_PORT		0x1001
-#define PIC_SLAVE_FIRST		8
+#define PIC_PINS		8
+#define STOP_SIGNAL		SIGUSR1
 
 /*
  * Guest side.
  */
-static struct guest_cpu *this_guest_cpu(void)
-{
-	struct guest_cpu *cpu;
-
-	asm volatile("mov %%gs:0, %0" : "=r"(cpu));
-	return cpu;
-}
-
 static void guest_out8(u16 port, u8 val)
 {
 	asm volatile("outb %0, %1" : : "a"(val), "Nd"(port) : "memory");
@@ -67,7 +61,7 @@ static void guest_irq(struct ex_regs *regs)
 		wrmsr(APIC_BASE_MSR + (APIC_EOI >> 4), 0);
 		break;
 	case EOI_PIC:
-		if ((u8)(vector - cpu->pic_base) >= PIC_SLAVE_FIRST)
+		if ((u8)(vector - cpu->pic_base) >= PIC_PINS)
 			guest_out8(0xa0, 0x20);
 		guest_out8(0x20, 0x20);
 		break;
@@ -242,6 +236,7 @@ struct irq_vm *irq_vm_create_empty(enum irqchip_mode mode)
 	int vector;
 
 	TEST_ASSERT(ivm, "out of memory");
+	ivm->mode = mode;
 	next_irqchip_mode = mode;
 	ivm->vm = vm_create(IRQ_MAX_CPUS);
 	next_irqchip_mode = IRQCHIP_FULL;
@@ -269,6 +264,7 @@ struct irq_cpu *irq_vm_add_cpu(struct irq_vm *ivm, u32 id)
 	cpu->guest = addr_gva2hva(ivm->vm, cpu->guest_gva);
 	memset(cpu->guest, 0, sizeof(*cpu->guest));
 	cpu->guest->self = (void *)cpu->guest_gva;
+	cpu->guest->index = ivm->nr_cpus - 1;
 	cpu->guest->pic_base = 32;
 
 	vcpu_sregs_get(cpu->vcpu, &sregs);
@@ -285,6 +281,21 @@ struct irq_vm *irq_vm_create(int nr_cpus, enum irqchip_mode mode, bool x2apic)
 	for (i = 0; i < nr_cpus; i++)
 		cpu_enable_apic(irq_vm_add_cpu(ivm, i), x2apic);
 	return ivm;
+}
+
+void irq_vm_recreate(struct irq_vm *ivm)
+{
+	u32 ids[IRQ_MAX_CPUS];
+	int i;
+
+	for (i = 0; i < ivm->nr_cpus; i++)
+		ids[i] = ivm->cpu[i].vcpu->id;
+	kvm_vm_release(ivm->vm);
+	next_irqchip_mode = ivm->mode;
+	kvm_vm_restart(ivm->vm);
+	next_irqchip_mode = IRQCHIP_FULL;
+	for (i = 0; i < ivm->nr_cpus; i++)
+		ivm->cpu[i].vcpu = vm_vcpu_recreate(ivm->vm, ids[i]);
 }
 
 void irq_vm_free(struct irq_vm *ivm)
@@ -304,11 +315,6 @@ struct irq_vm *irq_vm_keep_static_keys(void)
 	return ivm;
 }
 
-bool ferric_is_loaded(void)
-{
-	return !access("/sys/module/ferric", F_OK);
-}
-
 void irq_vm_map_mmio(struct irq_vm *ivm, gpa_t gpa)
 {
 	virt_pg_map(ivm->vm, gpa, gpa);
@@ -317,30 +323,44 @@ void irq_vm_map_mmio(struct irq_vm *ivm, gpa_t gpa)
 /*
  * Running.
  */
-static void handle_port_io(struct kvm_run *run)
+static void handle_port_io(struct irq_cpu *cpu)
 {
+	struct kvm_run *run = cpu->vcpu->run;
+	void *data = (u8 *)run + run->io.data_offset;
+	u32 val = 0;
+
+	cpu->nr_pio++;
 	/* Nothing is there: reads float high. */
-	if (run->io.direction == KVM_EXIT_IO_IN)
-		memset((u8 *)run + run->io.data_offset, 0xff,
-		       run->io.size * run->io.count);
+	if (run->io.direction == KVM_EXIT_IO_IN) {
+		memset(data, 0xff, run->io.size * run->io.count);
+	} else if (cpu->ivm->port_written) {
+		memcpy(&val, data, run->io.size);
+		cpu->ivm->port_written(cpu, run->io.port, val);
+	}
 }
 
-static void cpu_run(struct irq_cpu *cpu)
+bool cpu_resume(struct irq_cpu *cpu)
 {
 	struct kvm_vcpu *vcpu = cpu->vcpu;
 	struct kvm_run *run = vcpu->run;
 	struct ucall uc;
 
 	for (;;) {
-		vcpu_run(vcpu);
+		if (__vcpu_run(vcpu)) {
+			TEST_ASSERT(errno == EINTR, KVM_IOCTL_ERROR(KVM_RUN, -1));
+			if (!READ_ONCE(run->immediate_exit))
+				continue;
+			WRITE_ONCE(run->immediate_exit, 0);
+			return false;
+		}
+		assert_on_unhandled_exception(vcpu);
 
 		switch (run->exit_reason) {
 		case KVM_EXIT_IO:
 			if (run->io.port == IDLE_PORT)
-				return;
+				return true;
 			if (run->io.port != UCALL_PORT) {
-				cpu->nr_pio++;
-				handle_port_io(run);
+				handle_port_io(cpu);
 				break;
 			}
 			switch (get_ucall(vcpu, &uc)) {
@@ -378,19 +398,41 @@ static void cpu_run(struct irq_cpu *cpu)
 	}
 }
 
-u64 cpu_call(struct irq_cpu *cpu, guest_fn_t fn, u64 a, u64 b, u64 c)
+void cpu_begin_call(struct irq_cpu *cpu, guest_fn_t fn, u64 a, u64 b, u64 c)
 {
 	cpu->guest->fn = fn;
 	cpu->guest->args[0] = a;
 	cpu->guest->args[1] = b;
 	cpu->guest->args[2] = c;
+	/* A stop that came too late for the last one. */
+	WRITE_ONCE(cpu->vcpu->run->immediate_exit, 0);
 	if (!cpu->started) {
 		/* Up to the loop's first call to the host. */
 		cpu->started = true;
-		cpu_run(cpu);
+		cpu_resume(cpu);
 	}
-	cpu_run(cpu);
+}
+
+u64 cpu_call(struct irq_cpu *cpu, guest_fn_t fn, u64 a, u64 b, u64 c)
+{
+	cpu_begin_call(cpu, fn, a, b, c);
+	TEST_ASSERT(cpu_resume(cpu), "stopped in a call");
 	return cpu->guest->ret;
+}
+
+/* The signal is for KVM_RUN to return. */
+static void ignore_signal(int signal)
+{
+}
+
+void cpu_stop(struct irq_cpu *cpu, pthread_t thread)
+{
+	struct sigaction action = { .sa_handler = ignore_signal };
+
+	TEST_ASSERT(!sigaction(STOP_SIGNAL, &action, NULL), "cannot catch a signal");
+	/* For a thread that is not in KVM_RUN now. */
+	WRITE_ONCE(cpu->vcpu->run->immediate_exit, 1);
+	TEST_ASSERT(!pthread_kill(thread, STOP_SIGNAL), "cannot signal a vCPU");
 }
 
 void cpu_enable_apic(struct irq_cpu *cpu, bool x2apic)
@@ -699,6 +741,15 @@ void routing_add_pin(struct kvm_irq_routing *r, u32 gsi, u32 chip, u32 pin)
 	e->type = KVM_IRQ_ROUTING_IRQCHIP;
 	e->u.irqchip.irqchip = chip;
 	e->u.irqchip.pin = pin;
+}
+
+void routing_add_line(struct kvm_irq_routing *r, u32 gsi)
+{
+	routing_add_pin(r, gsi, KVM_IRQCHIP_IOAPIC, gsi);
+	if (gsi < 2 * PIC_PINS)
+		routing_add_pin(r, gsi, gsi < PIC_PINS ? KVM_IRQCHIP_PIC_MASTER :
+							 KVM_IRQCHIP_PIC_SLAVE,
+				gsi % PIC_PINS);
 }
 
 void routing_commit(struct irq_vm *ivm, struct kvm_irq_routing *r)

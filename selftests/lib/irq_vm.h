@@ -13,6 +13,8 @@
 #ifndef FERRIC_SELFTESTS_IRQ_VM_H
 #define FERRIC_SELFTESTS_IRQ_VM_H
 
+#include <pthread.h>
+
 #include "apic.h"
 #include "kvm_util.h"
 #include "processor.h"
@@ -102,6 +104,7 @@ struct guest_cpu {
 	u64 ret;
 	u64 fault;		/* vector that the last MSR access raised, or 0 */
 
+	u32 index;		/* in irq_vm */
 	u32 eoi;		/* enum irq_eoi */
 	u8 pic_base;		/* vector of IRQ 0, for EOI_PIC */
 	u32 rearm_left;		/* the handler writes the TSC deadline so often */
@@ -114,6 +117,15 @@ struct guest_cpu {
 	u8 log[IRQ_LOG_SIZE];	/* vectors in order of arrival */
 	u64 tsc[IRQ_LOG_SIZE];	/* when each came */
 };
+
+/* Guest side: the vCPU that executes this. */
+static inline struct guest_cpu *this_guest_cpu(void)
+{
+	struct guest_cpu *cpu;
+
+	asm volatile("mov %%gs:0, %0" : "=r"(cpu));
+	return cpu;
+}
 
 struct irq_vm;
 
@@ -138,8 +150,11 @@ struct irq_cpu {
 
 struct irq_vm {
 	struct kvm_vm *vm;
+	enum irqchip_mode mode;
 	int nr_cpus;
 	struct irq_cpu cpu[IRQ_MAX_CPUS];
+	/* Told of what the guest writes to ports; in the vCPU's thread. */
+	void (*port_written)(struct irq_cpu *cpu, u16 port, u32 val);
 };
 
 /*
@@ -152,9 +167,12 @@ struct irq_vm *irq_vm_create(int nr_cpus, enum irqchip_mode mode, bool x2apic);
 struct irq_vm *irq_vm_create_empty(enum irqchip_mode mode);
 /* Add a vCPU, as it comes out of reset; it first runs in cpu_call(). */
 struct irq_cpu *irq_vm_add_cpu(struct irq_vm *ivm, u32 id);
+/*
+ * Replace the VM by a new one with the same memory and as many vCPUs, which
+ * have to be given their state.
+ */
+void irq_vm_recreate(struct irq_vm *ivm);
 void irq_vm_free(struct irq_vm *ivm);
-/* If not, VMs get KVM's own irqchip. */
-bool ferric_is_loaded(void);
 /* What the linker puts in place of the library's vm_create_irqchip(). */
 void __wrap_vm_create_irqchip(struct kvm_vm *vm);
 
@@ -172,6 +190,15 @@ void cpu_enable_apic(struct irq_cpu *cpu, bool x2apic);
 
 /* Call a guest function on the vCPU and return what it returns. */
 u64 cpu_call(struct irq_cpu *cpu, guest_fn_t fn, u64 a, u64 b, u64 c);
+/*
+ * The same in parts, for a call in a thread of its own: cpu_resume() runs the
+ * vCPU until the function has returned, and is then true, or until another
+ * thread has stopped it.
+ */
+void cpu_begin_call(struct irq_cpu *cpu, guest_fn_t fn, u64 a, u64 b, u64 c);
+bool cpu_resume(struct irq_cpu *cpu);
+/* Makes cpu_resume() in @thread return, with the guest's last access complete. */
+void cpu_stop(struct irq_cpu *cpu, pthread_t thread);
 
 /* Access guest physical addresses below 4G that irq_vm_map_mmio() mapped. */
 void irq_vm_map_mmio(struct irq_vm *ivm, gpa_t gpa);
@@ -251,6 +278,8 @@ struct kvm_irq_routing *routing_create(void);
 void routing_add_msi(struct kvm_irq_routing *r, u32 gsi, u32 addr_lo,
 		     u32 addr_hi, u32 data);
 void routing_add_pin(struct kvm_irq_routing *r, u32 gsi, u32 chip, u32 pin);
+/* A line of a PC: the I/O APIC's, and below 16 the PIC's as well. */
+void routing_add_line(struct kvm_irq_routing *r, u32 gsi);
 void routing_commit(struct irq_vm *ivm, struct kvm_irq_routing *r);
 
 int irqfd_assign(struct irq_vm *ivm, int fd, u32 gsi, int resamplefd);
