@@ -6,12 +6,13 @@ SHELL := /bin/bash
 DEBUG ?= 0
 VARIANT := $(if $(filter-out 0 n no,$(DEBUG)),debug,normal)
 
-.PHONY: help setup kernel module run test fuzz host-test coverage mutants vm-shell check clean
+.PHONY: help setup kernel module run test fuzz migrate host-test coverage mutants vm-shell check clean
 
 help:
 	@echo 'make run       boot an SMP Linux guest of an unmodified QEMU on ferric, and check it'
 	@echo 'make test      all tests; DEBUG=1: on the debug kernel; FULL=1: long runs too'
 	@echo 'make fuzz      KVM against ferric by random steps; SECONDS=600 SEED=1'
+	@echo 'make migrate   QEMU migrates guests under load between KVM and ferric; 50 round trips each'
 	@echo 'make setup     install what is needed (done by the others as well)'
 	@echo 'make kernel    build the custom kernel; prints its directory'
 	@echo 'make module    build ferric.ko; prints its path'
@@ -41,6 +42,9 @@ test: setup
 
 fuzz: setup
 	@scripts/differential --kernel $(VARIANT) --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
+
+migrate: setup
+	@scripts/guest-migrate --kernel $(VARIANT)
 
 host-test:
 	@cargo test --locked

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# What guest-run and guest-matrix share. Sourced, after lib.sh.
+# What guest-run, guest-matrix and guest-migrate share. Sourced, after lib.sh.
 
-# prepare_boot DIR KERNEL: fills DIR with what a guest boots from and with the
-# scripts that start it inside the machine, whose kernel is KERNEL. The guests of
-# a debug kernel run the normal one: what it checks is the host's side.
+# prepare_boot DIR KERNEL [INIT]: fills DIR with what a guest boots from and with
+# the scripts that start it inside the machine, whose kernel is KERNEL. The guests
+# of a debug kernel run the normal one: what it checks is the host's side. INIT is
+# the guest's first process: guest-init (default), or guest-load.
 # Sets vm_options to what the machine needs for its guests.
 prepare_boot() {
-	local boot_dir=$1 kernel_dir busybox root
+	local boot_dir=$1 init=${3:-guest-init} kernel_dir busybox root
 	vm_options+=(--kernel "$2" --add-qemu --add "$boot_dir:/root/boot" --memory 2048 --ferric-args stats=1)
 	case $2 in
 	normal | unpatched) kernel_dir=$("$FERRIC_ROOT/scripts/kernel" --variant "$2" | tail -n1) ;;
@@ -26,9 +27,13 @@ prepare_boot() {
 
 	root=$boot_dir/root
 	mkdir -p "$root"/{bin,dev,proc,sys,tmp}
-	cp "$busybox" "$root/bin/busybox"
-	cp "$FERRIC_ROOT/selftests/boot/guest-init" "$root/init"
-	chmod 755 "$root/init"
+	if [[ $init == guest-load ]]; then
+		"${CC:-cc}" -O2 -Wall -Werror -static -pthread -o "$root/init" "$FERRIC_ROOT/selftests/boot/guest-load.c"
+	else
+		cp "$busybox" "$root/bin/busybox"
+		cp "$FERRIC_ROOT/selftests/boot/$init" "$root/init"
+		chmod 755 "$root/init"
+	fi
 	(cd "$root" && find . -mindepth 1 -print0 | sort -z | cpio --null -o -H newc -R 0:0 --quiet) |
 		gzip -9 >"$boot_dir/initrd"
 	rm -rf "$root"

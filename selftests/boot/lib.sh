@@ -8,6 +8,8 @@
 BOOT=/root/boot
 FERRIC_STATS=${FERRIC_STATS:-/sys/kernel/debug/ferric}
 GUEST_TIMEOUT=${GUEST_TIMEOUT:-120}
+# In MiB.
+LINUX_MEMORY=160
 
 # now: seconds of the real-time clock. On a busy host the TSC that the machine
 # has calibrated may be wrong by a factor, and with it the kernel's time.
@@ -15,24 +17,59 @@ now() {
 	cat /sys/class/rtc/rtc0/since_epoch
 }
 
+# wait_until SECONDS COMMAND [ARGUMENT...]: until COMMAND succeeds; fails when the
+# time limit is reached first.
+wait_until() {
+	wait_deadline=$(($(now) + $1))
+	wait_polls=$(($1 * 3))
+	shift
+	until "$@"; do
+		# Both, since the clock goes on while the whole machine stands still.
+		wait_polls=$((wait_polls - 1))
+		if [ "$wait_polls" -le 0 ] && [ "$(now)" -ge "$wait_deadline" ]; then
+			return 1
+		fi
+		sleep 0.2
+	done
+}
+
+# run_qemu MACHINE IRQCHIP CPUS CPU_FLAGS MEMORY [ARGUMENT...]
+# Becomes that QEMU. The further arguments are QEMU's, its serial ports among them.
+run_qemu() {
+	qemu_machine=$1,kernel-irqchip=$2 qemu_cpus=$3 qemu_cpu=host qemu_memory=$5
+	[ "$4" = - ] || qemu_cpu=host,$4
+	shift 5
+	# One core a socket: SeaBIOS's MP table, which acpi=off uses, names only the
+	# first core of each.
+	exec qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot \
+		-machine "$qemu_machine" -accel kvm -cpu "$qemu_cpu" \
+		-smp "$qemu_cpus,sockets=$qemu_cpus,cores=1,threads=1" -m "$qemu_memory" "$@"
+}
+
 # start_qemu DIR MACHINE IRQCHIP CPUS CPU_FLAGS MEMORY ARGUMENT...
 # Starts QEMU with the guest's files in DIR: console (its first serial port),
 # report (its second), qemu.err. Sets guest_pid.
 start_qemu() {
-	guest_dir=$1 guest_machine=$2 guest_irqchip=$3 guest_cpus=$4 guest_cpu=host guest_memory=$6
-	[ "$5" = - ] || guest_cpu=host,$5
-	shift 6
+	guest_dir=$1 guest_cpus=$4
+	shift
 	mkdir -p "$guest_dir"
 	mkfifo "$guest_dir/go"
 	: >"$guest_dir/console"
-	# One core a socket: SeaBIOS's MP table, which acpi=off uses, names only the
-	# first core of each.
-	qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot \
-		-machine "$guest_machine,kernel-irqchip=$guest_irqchip" -accel kvm -cpu "$guest_cpu" \
-		-smp "$guest_cpus,sockets=$guest_cpus,cores=1,threads=1" -m "$guest_memory" \
-		-serial "file:$guest_dir/console" -serial stdio "$@" \
+	run_qemu "$@" -serial "file:$guest_dir/console" -serial stdio \
 		<>"$guest_dir/go" >"$guest_dir/report" 2>"$guest_dir/qemu.err" &
 	guest_pid=$!
+}
+
+# with_linux DIR KERNEL INITRD KERNEL_ARGUMENTS COMMAND [ARGUMENT...]
+# Runs COMMAND with what QEMU needs for a Linux guest as further arguments: the
+# kernel, and the disk in DIR.
+with_linux() {
+	linux_dir=$1 linux_kernel=$2 linux_initrd=$3 linux_arguments=$4
+	shift 4
+	"$@" -kernel "$linux_kernel" -initrd "$linux_initrd" \
+		-append "console=ttyS0 loglevel=5 panic=-1 log_buf_len=256K $linux_arguments" \
+		-drive "if=none,id=disk,file=$linux_dir/disk,format=raw,cache=unsafe" \
+		-device virtio-blk-pci,drive=disk
 }
 
 # start_guest DIR MACHINE IRQCHIP CPUS CPU_FLAGS NIC KERNEL_ARGUMENTS [KERNEL INITRD]
@@ -42,11 +79,8 @@ start_guest() {
 	mkdir -p "$1"
 	truncate -s 4M "$1/disk"
 	# The echo server is QEMU's own: a connection to that address runs cat.
-	start_qemu "$1" "$2" "$3" "$4" "$5" 160 \
-		-kernel "${8:-$BOOT/bzImage}" -initrd "${9:-$BOOT/initrd}" \
-		-append "console=ttyS0 loglevel=5 panic=-1 log_buf_len=256K $7" \
-		-drive "if=none,id=disk,file=$1/disk,format=raw,cache=unsafe" \
-		-device virtio-blk-pci,drive=disk \
+	with_linux "$1" "${8:-$BOOT/bzImage}" "${9:-$BOOT/initrd}" "$7" \
+		start_qemu "$1" "$2" "$3" "$4" "$5" "$LINUX_MEMORY" \
 		-netdev user,id=net,restrict=on,guestfwd=tcp:10.0.2.100:7-cmd:/bin/cat \
 		-device "$6,netdev=net,romfile="
 }
@@ -76,26 +110,29 @@ watch_memtest() {
 	fi
 }
 
+guest_has_ended() {
+	! kill -0 "$guest_pid" 2>/dev/null
+}
+
+guest_has_reported() {
+	grep -q '^verdict ' "$guest_dir/report" && return
+	$guest_watch
+	guest_has_ended
+}
+
 # wait_for_guest COMMAND: until the guest has given its verdict; runs COMMAND
 # now and then meanwhile. Fails when QEMU ends or the time limit is reached first.
 wait_for_guest() {
-	guest_deadline=$(($(now) + GUEST_TIMEOUT))
-	guest_polls=0
-	until grep -q '^verdict ' "$guest_dir/report"; do
-		if ! kill -0 "$guest_pid" 2>/dev/null; then
-			wait "$guest_pid"
-			guest_error="QEMU ended with status $? before the guest had reported"
-			return 1
-		fi
-		# Both, since the clock goes on while the whole machine stands still.
-		guest_polls=$((guest_polls + 1))
-		if [ "$guest_polls" -ge $((GUEST_TIMEOUT * 3)) ] && [ "$(now)" -ge "$guest_deadline" ]; then
-			guest_error="no verdict after $GUEST_TIMEOUT s"
-			return 1
-		fi
-		$1
-		sleep 0.2
-	done
+	guest_watch=$1
+	if ! wait_until "$GUEST_TIMEOUT" guest_has_reported; then
+		guest_error="no verdict after $GUEST_TIMEOUT s"
+		return 1
+	fi
+	if ! grep -q '^verdict ' "$guest_dir/report"; then
+		wait "$guest_pid"
+		guest_error="QEMU ended with status $? before the guest had reported"
+		return 1
+	fi
 	$1
 }
 
@@ -115,24 +152,25 @@ read_stats() {
 	return 1
 }
 
-# stop_guest: lets a guest that has reported shut down, and checks that it does.
-stop_guest() {
-	echo go >"$guest_dir/go"
-	guest_deadline=$(($(now) + 60))
-	while kill -0 "$guest_pid" 2>/dev/null; do
-		if [ "$(now)" -ge "$guest_deadline" ]; then
-			guest_error="the guest did not reboot within 60 s"
-			kill_guest
-			return 1
-		fi
-		sleep 0.2
-	done
+# end_guest: waits for QEMU's end, which must be one without an error.
+end_guest() {
+	if ! wait_until 60 guest_has_ended; then
+		guest_error="the guest did not reboot within 60 s"
+		kill_guest
+		return 1
+	fi
 	wait "$guest_pid"
 	guest_status=$?
 	if [ "$guest_status" -ne 0 ]; then
 		guest_error="QEMU's exit status is $guest_status"
 		return 1
 	fi
+}
+
+# stop_guest: lets a guest that has reported shut down, and checks that it does.
+stop_guest() {
+	echo go >"$guest_dir/go"
+	end_guest
 }
 
 kill_guest() {
