@@ -71,6 +71,15 @@ void restore_chips(struct machine *m, u32 order)
 }
 
 /*
+ * Does the mode know the ID of that state?  In xAPIC mode only user space can set
+ * the lower bits, and then the registers may look like those of x2APIC mode.
+ */
+static bool is_plausible(u64 base, const struct kvm_lapic_state *state)
+{
+	return base & X2APIC_ENABLE || !(state_reg(state, APIC_ID) << 8);
+}
+
+/*
  * All of a vCPU's APIC is restored onto one that was reset, and was in another
  * mode perhaps.  Returns what says whether that mode takes the registers at all:
  * if not, they have to come after the mode, on ferric, too.
@@ -81,6 +90,7 @@ int restore_apic(struct machine *m, u32 index, u32 order, u64 base_before)
 	u32 parts[NR_APIC_PARTS] = { 0, 1, 2 }, left = NR_APIC_PARTS;
 	struct kvm_lapic_state state, copy, before, reset = {};
 	u64 base, deadline;
+	bool any_order;
 	int refused;
 
 	run_once(cpu);
@@ -92,14 +102,14 @@ int restore_apic(struct machine *m, u32 index, u32 order, u64 base_before)
 	state_set_reg(&reset, APIC_ID, state_reg(&before, APIC_ID));
 	copy = state;
 	refused = __vcpu_ioctl(cpu->vcpu, KVM_SET_LAPIC, &copy);
+	any_order = m->any_order && !refused && is_plausible(base, &state);
 	__vcpu_ioctl(cpu->vcpu, KVM_SET_LAPIC, &reset);
 	set_msr(cpu, MSR_TSC_DEADLINE, 0);
 	run_once(cpu);
 
 	while (left) {
-		u32 part = m->any_order && !refused ?
-			   next_part(parts, &left, &order) :
-			   NR_APIC_PARTS - left--;
+		u32 part = any_order ? next_part(parts, &left, &order) :
+				       NR_APIC_PARTS - left--;
 
 		switch (part) {
 		case 0:
