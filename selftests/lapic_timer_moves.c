@@ -6,8 +6,6 @@
  *
  * As in lapic_timer.c, being late is no failure.
  */
-#include <sched.h>
-
 #include "cpu_thread.h"
 #include "timer_vm.h"
 #include "harness.h"
@@ -51,22 +49,11 @@ FIXTURE_TEARDOWN(moves)
 static void move_until_done(struct cpu_thread *t)
 {
 	u64 end = poll_end();
-	cpu_set_t allowed, one;
-	int cpu = 0;
 
-	TEST_ASSERT_EQ(sched_getaffinity(0, sizeof(allowed), &allowed), 0);
-	TEST_ASSERT(CPU_COUNT(&allowed) > 1, "there is one CPU only");
 	while (!READ_ONCE(t->done)) {
 		TEST_ASSERT(!poll_is_over(end), "stopped after %u interrupts",
 			    READ_ONCE(t->cpu->guest->nr_irqs));
-		do {
-			cpu = (cpu + 1) % CPU_SETSIZE;
-		} while (!CPU_ISSET(cpu, &allowed));
-		CPU_ZERO(&one);
-		CPU_SET(cpu, &one);
-		/* The thread may have ended meanwhile. */
-		TEST_ASSERT(!pthread_setaffinity_np(t->thread, sizeof(one), &one) ||
-			    READ_ONCE(t->done), "cannot move to CPU %d", cpu);
+		cpu_thread_move(t);
 		usleep(50);
 	}
 }

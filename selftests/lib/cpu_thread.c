@@ -2,6 +2,7 @@
 /*
  * The threads of cpu_thread.h.
  */
+#include <sched.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -68,7 +69,23 @@ void cpu_thread_join(struct cpu_thread *t)
 	pthread_join(t->thread, NULL);
 }
 
-static u64 now_ns(void)
+void cpu_thread_move(struct cpu_thread *t)
+{
+	cpu_set_t allowed, one;
+
+	TEST_ASSERT_EQ(sched_getaffinity(0, sizeof(allowed), &allowed), 0);
+	TEST_ASSERT(CPU_COUNT(&allowed) > 1, "there is one CPU only");
+	do {
+		t->host_cpu = (t->host_cpu + 1) % CPU_SETSIZE;
+	} while (!CPU_ISSET(t->host_cpu, &allowed));
+	CPU_ZERO(&one);
+	CPU_SET(t->host_cpu, &one);
+	/* The thread may have ended meanwhile. */
+	TEST_ASSERT(!pthread_setaffinity_np(t->thread, sizeof(one), &one) ||
+		    READ_ONCE(t->done), "cannot move to CPU %d", t->host_cpu);
+}
+
+u64 now_ns(void)
 {
 	struct timespec ts;
 

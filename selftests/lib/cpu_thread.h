@@ -16,6 +16,7 @@ struct cpu_thread {
 	guest_fn_t fn;
 	u64 arg;
 	bool done;	/* the call has returned */
+	int host_cpu;	/* that cpu_thread_move() moved it to last */
 };
 
 /*
@@ -27,6 +28,8 @@ void cpu_thread_start(struct cpu_thread *t, struct irq_cpu *cpu, guest_fn_t fn,
 /* Sets guest->stop. */
 void cpu_thread_stop(struct cpu_thread *t);
 void cpu_thread_join(struct cpu_thread *t);
+/* Moves it to the next of the CPUs that the caller may run on, of at least two. */
+void cpu_thread_move(struct cpu_thread *t);
 
 /*
  * Guest functions that last until @until interrupts are in the log, or they are
@@ -58,6 +61,7 @@ bool rounds_next(struct rounds *r);
 		usleep(50);						\
 	__holds;							\
 })
+u64 now_ns(void);
 u64 poll_end(void);
 bool poll_is_over(u64 end);
 

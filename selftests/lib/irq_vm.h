@@ -146,6 +146,7 @@ struct irq_cpu {
 	u32 nr_tpr_access;
 	u64 tpr_rip;
 	u32 nr_irq_window;
+	u32 nr_set_tpr;
 };
 
 struct irq_vm {
@@ -191,11 +192,17 @@ void cpu_enable_apic(struct irq_cpu *cpu, bool x2apic);
 /* Call a guest function on the vCPU and return what it returns. */
 u64 cpu_call(struct irq_cpu *cpu, guest_fn_t fn, u64 a, u64 b, u64 c);
 /*
- * The same in parts, for a call in a thread of its own: cpu_resume() runs the
- * vCPU until the function has returned, and is then true, or until another
- * thread has stopped it.
+ * The same in parts.  In between a test may run the vCPU by itself, for exits
+ * that cpu_call() does not know; and a guest function that calls guest_pause()
+ * makes cpu_end_call() return early, so that it has to be called once more.
  */
 void cpu_begin_call(struct irq_cpu *cpu, guest_fn_t fn, u64 a, u64 b, u64 c);
+u64 cpu_end_call(struct irq_cpu *cpu);
+void guest_pause(void);
+/*
+ * For a call in a thread of its own: runs the vCPU until the function has
+ * returned, and is then true, or until another thread has stopped it.
+ */
 bool cpu_resume(struct irq_cpu *cpu);
 /* Makes cpu_resume() in @thread return, with the guest's last access complete. */
 void cpu_stop(struct irq_cpu *cpu, pthread_t thread);
