@@ -238,6 +238,60 @@ TEST_F(msi, routes_change_under_load)
 	}
 }
 
+/*
+ * A deassignment takes its time, in which the route changes and signals come on:
+ * none of them goes by the route that was, and after it none goes anywhere.
+ */
+struct deassigner {
+	struct irq_vm *ivm;
+	int fd;
+	bool stop;
+};
+
+static void *deassign(void *arg)
+{
+	struct deassigner *d = arg;
+
+	kvm_deassign_irqfd(d->ivm->vm, 24, d->fd);
+	return NULL;
+}
+
+static void *signal_on(void *arg)
+{
+	struct deassigner *d = arg;
+
+	while (!READ_ONCE(d->stop))
+		eventfd_signal(d->fd);
+	return NULL;
+}
+
+TEST_F(msi, deassigned_while_the_route_changes)
+{
+	struct deassigner d = { .ivm = self->ivm, .fd = self->fd };
+	struct irq_vm *ivm = self->ivm;
+	pthread_t signaller, deassigner;
+	int round, i;
+
+	pthread_create(&signaller, NULL, signal_on, &d);
+	for (round = 0; round < 40; round++) {
+		route(ivm, self->routes, 24, 1, VECTOR);
+		TEST_ASSERT_EQ(irqfd_assign(ivm, self->fd, 24, -1), 0);
+		TEST_ASSERT(lapic_wait_irr(&ivm->cpu[1], VECTOR), "not delivered");
+		pthread_create(&deassigner, NULL, deassign, &d);
+		route(ivm, self->routes, 24, 2, VECTOR + 1);
+		cpu_take_irqs(&ivm->cpu[1]);
+		for (i = 0; i < 20; i++)
+			TEST_ASSERT_EQ(lapic_count(&ivm->cpu[1], APIC_IRR), 0);
+		pthread_join(deassigner, NULL);
+		cpu_take_irqs(&ivm->cpu[2]);
+		for (i = 0; i < 5; i++)
+			TEST_ASSERT_EQ(lapic_count(&ivm->cpu[1], APIC_IRR) +
+				       lapic_count(&ivm->cpu[2], APIC_IRR), 0);
+	}
+	WRITE_ONCE(d.stop, true);
+	pthread_join(signaller, NULL);
+}
+
 /* A line cannot be lowered in a message: nothing is sent for level 0. */
 TEST_F(msi, irq_line_on_an_msi_route)
 {

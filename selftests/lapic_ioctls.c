@@ -146,6 +146,46 @@ TEST(vapic_and_tpr_reporting)
 	irq_vm_free(ivm);
 }
 
+/* The VAPIC word may begin at the end of a page, and end in the next. */
+TEST(vapic_across_two_pages)
+{
+	struct irq_vm *ivm = irq_vm_create(1, IRQCHIP_FULL, false);
+	struct irq_cpu *cpu = &ivm->cpu[0];
+	gva_t gva = vm_alloc_pages(ivm->vm, 2);
+	u8 *pages = addr_gva2hva(ivm->vm, gva);
+	struct kvm_vapic_addr va = {};
+	u32 first, i;
+
+	cpu->guest->eoi = EOI_NONE;
+	for (first = PAGE_SIZE - 4; first <= PAGE_SIZE; first++) {
+		memset(pages, 0xa5, 2 * PAGE_SIZE);
+		memset(pages + first, 0, 4);
+		va.vapic_addr = addr_gva2gpa(ivm->vm, gva) + first;
+		expect_ok(__vcpu_ioctl(cpu->vcpu, KVM_SET_VAPIC_ADDR, &va));
+		/* The guest's half of it is TPR ... */
+		pages[first] = 0x30;
+		cpu_rdtsc(cpu);
+		TEST_ASSERT_EQ(lapic_reg(cpu, APIC_TASKPRI), 0x30);
+		/* ... KVM's what is in service and what waits. */
+		signal_msi(ivm, MSI_ADDR(0), 0, 0x71);
+		cpu_take_irqs(cpu);
+		signal_msi(ivm, MSI_ADDR(0), 0, 0x45);
+		cpu_rdtsc(cpu);
+		TEST_ASSERT(pages[first] == 0x30 && pages[first + 1] == 0x70 &&
+			    !pages[first + 2] && pages[first + 3] == 0x45,
+			    "at %#x: %02x %02x %02x %02x", first, pages[first],
+			    pages[first + 1], pages[first + 2], pages[first + 3]);
+		for (i = 0; i < 2 * PAGE_SIZE; i++)
+			TEST_ASSERT((i >= first && i < first + 4) || pages[i] == 0xa5,
+				    "at %#x: byte %#x has changed", first, i);
+		cpu_apic_write(cpu, APIC_EOI, 0);
+		cpu_take_irqs(cpu);
+		cpu_apic_write(cpu, APIC_EOI, 0);
+		cpu_expect_log(cpu, 0x71, 0x45);
+	}
+	irq_vm_free(ivm);
+}
+
 TEST(interrupt)
 {
 	struct kvm_interrupt irq = { .irq = 0x40 };

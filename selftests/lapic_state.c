@@ -457,6 +457,33 @@ TEST_F(lapic, self_ipi)
 	TEST_ASSERT_EQ(lapic_count(self->other, APIC_IRR), 0);
 }
 
+/*
+ * Vectors below 16 are errors, and an error may be told by an interrupt, whose
+ * vector may be below 16 too.
+ */
+TEST_F(lapic, illegal_vectors)
+{
+	struct irq_cpu *cpu = self->cpu;
+	u32 vector;
+
+	for (vector = 0; vector < 16; vector++) {
+		cpu_apic_write(cpu, APIC_LVTERR, vector);
+		send(self->other, cpu, vector);
+		cpu_send_ipi(cpu, APIC_INT_ASSERT | APIC_DEST_SELF | vector, 0);
+		if (variant->x2apic)
+			cpu_apic_write(cpu, APIC_SELF_IPI, vector);
+		signal_msi(self->ivm, MSI_ADDR(0), 0, vector);
+		cpu_apic_write(cpu, APIC_LVTT, vector);
+		cpu_apic_write(cpu, APIC_TMICT, 1);
+		cpu_take_irqs(cpu);
+		cpu_expect_no_irqs(cpu);
+		TEST_ASSERT_EQ(cpu_apic_read(cpu, APIC_ESR), 0);
+	}
+	send(self->other, cpu, 0x51);
+	cpu_take_irqs(cpu);
+	cpu_expect_log(cpu, 0x51);
+}
+
 TEST_F(lapic, mode_transitions)
 {
 	struct irq_cpu *cpu = self->cpu;

@@ -4,9 +4,7 @@
  * through the PIC and the I/O APIC, reinjection, NMI watchdog, save and
  * restore.
  */
-#include <time.h>
-
-#include "irq_vm.h"
+#include "cpu_thread.h"
 #include "harness.h"
 
 #define COUNTER(n)		(0x40 + (n))
@@ -57,14 +55,6 @@ FIXTURE_SETUP(pit)
 FIXTURE_TEARDOWN(pit)
 {
 	irq_vm_free(self->ivm);
-}
-
-static u64 now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000000ull + ts.tv_nsec;
 }
 
 static void get_pit(struct irq_vm *ivm, struct kvm_pit_state2 *state)
@@ -490,6 +480,35 @@ TEST_F(pit, old_ioctls_leave_the_flags)
 	TEST_ASSERT_EQ(state2.channels[2].count, 0x777);
 }
 
+/* Restored counts may be zero, and are divided by. */
+TEST_F(pit, restored_counts_of_zero)
+{
+	struct kvm_pit_state2 state;
+	int mode, i;
+
+	for (mode = 0; mode < 8; mode++) {
+		get_pit(self->ivm, &state);
+		for (i = 0; i < 3; i++) {
+			memset(&state.channels[i], 0, sizeof(state.channels[i]));
+			state.channels[i].mode = mode;
+			state.channels[i].rw_mode = 3;
+			state.channels[i].read_state = 3;
+			state.channels[i].gate = 1;
+		}
+		set_pit(self->ivm, &state);
+		cpu_outb(self->cpu, CONTROL, READ_BACK | READ_BACK_OF(0) |
+			 READ_BACK_OF(1) | READ_BACK_OF(2));
+		for (i = 0; i < 3; i++) {
+			read_word(self->cpu, i);
+			count(self->cpu, i);
+		}
+		cpu_inb(self->cpu, SPEAKER);
+		get_pit(self->ivm, &state);
+		for (i = 0; i < 3; i++)
+			TEST_ASSERT_EQ(state.channels[i].count, 0x10000);
+	}
+}
+
 TEST_F(pit, short_periods_are_limited)
 {
 	u64 start, ticks;
@@ -522,6 +541,62 @@ TEST(without_pit)
 	TEST_ASSERT_EQ(cpu_inb(&ivm->cpu[0], COUNTER(0)), 0xff);
 	TEST_ASSERT_EQ(cpu_inb(&ivm->cpu[0], SPEAKER), 0xff);
 	irq_vm_free(ivm);
+}
+
+/* There is nothing behind the last counter. */
+TEST_F(pit, control_port_is_not_read)
+{
+	int i;
+
+	for (i = 0; i < 3; i++)
+		program(self->cpu, i, 4, 0x1234);
+	for (i = 0; i < 8; i++) {
+		cpu_in(self->cpu, CONTROL, 1);
+		/* Up to it, too: an access belongs to the port it begins at. */
+		cpu_in(self->cpu, COUNTER(2), 2);
+		cpu_in(self->cpu, COUNTER(0), 4);
+	}
+	/* That was not for user space, and what goes beyond it is. */
+	TEST_ASSERT_EQ(self->cpu->nr_pio, 0);
+	cpu_in(self->cpu, CONTROL, 2);
+	TEST_ASSERT_EQ(self->cpu->nr_pio, 1);
+}
+
+/*
+ * The timer follows vCPU 0 from one CPU to the next.  If it was stopped in the
+ * meantime it must not run on there.
+ */
+TEST_F(pit, timer_follows_vcpu_0)
+{
+	struct kvm_pit_state2 state;
+	struct cpu_thread thread;
+	struct kvm_irqchip pic;
+	int round, i;
+
+	/* Every tick is seen as a request of the PIC's, which nobody takes. */
+	set_reinject(self->ivm, false);
+	cpu_outb(self->cpu, 0x21, 0xff);
+	program(self->cpu, 0, 2, 300);
+	get_pit(self->ivm, &state);
+	cpu_thread_start(&thread, self->cpu, guest_spin_until, ~0u);
+	for (round = 0; round < 200; round++) {
+		for (i = 0; i < 10; i++) {
+			state.flags = 0;
+			set_pit(self->ivm, &state);
+			cpu_thread_move(&thread);
+			usleep(10 * i);
+			state.flags = KVM_PIT_FLAGS_HPET_LEGACY;
+			set_pit(self->ivm, &state);
+		}
+		irqchip_get(self->ivm, KVM_IRQCHIP_PIC_MASTER, &pic);
+		pic.chip.pic.irr &= ~1;
+		irqchip_set(self->ivm, &pic);
+		usleep(1000);
+		irqchip_get(self->ivm, KVM_IRQCHIP_PIC_MASTER, &pic);
+		TEST_ASSERT(!(pic.chip.pic.irr & 1), "round %d: it ticks on", round);
+	}
+	cpu_thread_stop(&thread);
+	cpu_thread_join(&thread);
 }
 
 /* A VM that goes while its PIT ticks. */
