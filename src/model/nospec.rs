@@ -15,6 +15,8 @@ use core::hint::black_box;
 /// `size` is at most `isize::MAX`, as every array's length is.
 #[inline]
 pub fn clamp(index: usize, size: usize) -> usize {
+    #[cfg(test)]
+    tests::CALLS.with(|calls| calls.set(calls.get() + 1));
     // The compiler knows from the bounds check what the mask would be and
     // would drop it; the kernel's C code hides the index in inline assembly,
     // and so, with rustc's LLVM back end, does black_box().
@@ -27,8 +29,22 @@ pub fn clamp(index: usize, size: usize) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::clamp;
+    use core::cell::Cell;
+
+    std::thread_local! {
+        /// Calls in this thread. A missing one changes no result, so that tests
+        /// of those who have to call it can but count.
+        pub(crate) static CALLS: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// How often `f` clamps an index.
+    pub(crate) fn calls<R>(f: impl FnOnce() -> R) -> usize {
+        let before = CALLS.get();
+        let _ = f();
+        CALLS.get() - before
+    }
 
     #[test]
     fn an_index_within_bounds_is_unchanged() {

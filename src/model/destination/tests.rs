@@ -558,3 +558,16 @@ fn one_target_is_told_from_several_and_from_none() {
     assert!(!is_single(logical(3)));
     assert!(!is_single(logical(0)));
 }
+
+#[test]
+fn ids_of_the_guests_are_clamped_before_they_index() {
+    use super::super::nospec::tests::calls;
+
+    let apics: Vec<Identity> = (0..300).map(x2apic).collect();
+    let map = map(&MODERN, &apics);
+    let resolve = |message: &Message| resolved(&map, message, X2APIC_IPI, &MODERN);
+    assert_eq!(calls(|| map.physical(17)), 1);
+    assert_eq!(calls(|| map.physical_range(17, 3)), 1);
+    assert_eq!(calls(|| resolve(&physical(17))), 1);
+    assert_eq!(calls(|| resolve(&logical(0x1_0001))), 1);
+}

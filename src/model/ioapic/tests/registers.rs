@@ -181,3 +181,12 @@ fn writes_of_odd_lengths_are_ignored() {
     }
     assert_eq!(bench.chip, before);
 }
+
+#[test]
+fn an_index_of_the_guests_is_clamped() {
+    use super::super::super::nospec::tests::calls;
+
+    let mut bench = Bench::new();
+    assert_eq!(calls(|| bench.read_register(0x3f)), 1);
+    assert_eq!(calls(|| bench.write_register(0x3f, 0)), 1);
+}

@@ -130,6 +130,24 @@ fn an_accelerated_eoi_is_not_looked_for_where_none_is_hidden() {
 }
 
 #[test]
+fn an_accelerated_eoi_that_is_found_out_is_told_to_nobody() {
+    // Whoever is told may drive a line, for which EOIs are looked for.
+    for pin in [3, 8] {
+        let mut bench = Bench::with_entry(pin, 0x38);
+        bench.machine.accelerated = true;
+        bench.machine.notifiers = vec![pin as usize];
+        bench.machine.resamplers = vec![pin as usize];
+        for _ in 0..2 {
+            bench.drive_asking(pin, true);
+            bench.drive_asking(pin, false);
+            bench.machine.pending = Default::default();
+        }
+        assert!(bench.machine.resampled.is_empty());
+        assert!(bench.acknowledged.is_empty());
+    }
+}
+
+#[test]
 fn restoring_a_local_apic_restores_what_it_owes_of_the_rtc() {
     let mut bench = Bench::with_entry(8, 0x38);
     let restore = |bench: &mut Bench, vcpu_id, answer: Option<bool>| {

@@ -126,6 +126,30 @@ fn the_vendor_code_learns_the_class_that_waits_and_the_tpr() {
 }
 
 #[test]
+fn the_vendor_code_learns_the_tpr_that_counts_from_an_eoi_on() {
+    // What waits is held back by TPR once nothing is in service: the guest must
+    // exit when it lowers TPR, and nothing else will tell the vendor code.
+    let machine = Machine::enabled();
+    machine.write(Offset::TPR, 0x40);
+    machine.interrupt(0x75);
+    assert_eq!(machine.take(), Some(0x75));
+    machine.interrupt(0x45);
+    machine.forget();
+    machine.eoi();
+    assert!(machine.has(Event::Cr8(4, Some(4))));
+}
+
+#[test]
+fn what_waits_is_reported_even_if_nothing_new_was_posted() {
+    let machine = Machine::enabled();
+    machine.posted.replace(Some(Vec::new()));
+    machine.interrupt(0x71);
+    assert_eq!(machine.apic().has_interrupt(), Some(0x71));
+    // It is in IRR now, and there is nothing to synchronize.
+    assert_eq!(machine.apic().has_interrupt(), Some(0x71));
+}
+
+#[test]
 fn two_wait_while_tpr_rises_and_falls_and_both_are_taken() {
     let machine = Machine::enabled();
     machine.interrupt(0x51);
