@@ -65,7 +65,6 @@ static u64 destroy(struct irq_vm *ivm)
 struct hog {
 	int cpu;
 	u64 ns;
-	bool go;
 };
 
 static void *hog_cpu(void *arg)
@@ -76,8 +75,6 @@ static void *hog_cpu(void *arg)
 
 	pin_self_to_cpu(hog->cpu);
 	TEST_ASSERT(!sched_setscheduler(0, SCHED_FIFO, &param), "no real-time priority");
-	while (!READ_ONCE(hog->go))
-		usleep(50);
 	end = now_ns() + hog->ns;
 	while (now_ns() < end)
 		cpu_relax();
@@ -106,13 +103,13 @@ TEST_F_TIMEOUT(big, delayed_eoi, 300)
 	TEST_ASSERT_EQ(sched_getaffinity(0, sizeof(all), &all), 0);
 	cpu_thread_move(&self_thread);
 	hog.cpu = self_thread.host_cpu;
-	pthread_create(&thread, NULL, hog_cpu, &hog);
 
 	ioapic_set_rte(ivm, PIN, RTE_DEST(0) | RTE_LEVEL | VECTOR);
 	irq_line(ivm, PIN, 1);
 	TEST_ASSERT_EQ(cpu_wait_irqs(&ivm->cpu[0], STORM, STORM_PATIENCE), STORM);
 
-	WRITE_ONCE(hog.go, true);
+	/* Not before: it would keep the vCPU from running. */
+	pthread_create(&thread, NULL, hog_cpu, &hog);
 	TEST_ASSERT_EQ(sched_setaffinity(0, sizeof(all), &all), 0);
 	cpu_thread_move(&self_thread);
 	destroy(ivm);
