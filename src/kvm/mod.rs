@@ -7,6 +7,8 @@ mod bindings;
 mod chips;
 mod field;
 mod io_device;
+#[cfg(CONFIG_KCSAN)]
+pub(crate) mod kcsan;
 mod map;
 mod ops;
 mod pit;

@@ -9,7 +9,7 @@ use super::vm::Vm;
 use crate::model::destination::{self, Source};
 use crate::model::lapic::{LocalApic, Own, RegisterPage};
 use crate::model::message::Message;
-use crate::model::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::model::sync::{assert_exclusive_writer, AtomicBool, AtomicU32, AtomicU64, Ordering};
 use core::cell::UnsafeCell;
 use core::ptr::NonNull;
 use kernel::ffi::c_int;
@@ -226,6 +226,7 @@ impl Vcpu {
 /// Sets a vector's bit in a bitmap that only this thread changes.
 pub(super) fn set_vector(vectors: &[AtomicU64; 4], vector: u8) {
     let word = &vectors[usize::from(vector >> 6)];
+    assert_exclusive_writer(word);
     let bits = word.load(Ordering::Relaxed) | 1 << (vector & 63);
     word.store(bits, Ordering::Relaxed);
 }

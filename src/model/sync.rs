@@ -12,10 +12,30 @@
 #[cfg(not(loom))]
 pub use core::sync::atomic::{fence, AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 
+#[cfg(CONFIG_KCSAN)]
+use crate::kvm::kcsan;
 #[cfg(loom)]
 mod interleaved;
 #[cfg(loom)]
 pub use interleaved::{fence, AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
+
+/// Elsewhere than in a KCSAN kernel nobody looks for data races.
+#[cfg(not(CONFIG_KCSAN))]
+mod kcsan {
+    #[inline(always)]
+    pub(super) fn plain_read<T>(_word: &T) {}
+    #[inline(always)]
+    pub(super) fn plain_write<T>(_word: &T) {}
+    #[inline(always)]
+    pub(super) fn assert_exclusive_writer<T>(_word: &T) {}
+}
+
+/// Says that nobody else writes `word` now, though others may read it: a KCSAN
+/// kernel checks it, as by `ASSERT_EXCLUSIVE_WRITER()`.
+#[inline(always)]
+pub fn assert_exclusive_writer<T>(word: &T) {
+    kcsan::assert_exclusive_writer(word);
+}
 
 /// A word of which there is an atomic.
 pub trait Word: Copy {
@@ -56,7 +76,8 @@ word!(bool => AtomicBool, u32 => AtomicU32, i64 => AtomicI64, u64 => AtomicU64);
 /// A chip is reached through shared references, since senders and timers touch
 /// parts of it while its vCPU runs. What they do not touch is `Owned`: the
 /// vCPU's thread, or whoever keeps that from running, reads and writes it. In
-/// the machine code it is an ordinary load and store.
+/// the machine code it is an ordinary load and store, and KCSAN is to take it for
+/// one.
 pub struct Owned<T: Word>(T::Atomic);
 
 impl<T: Word> Owned<T> {
@@ -68,12 +89,14 @@ impl<T: Word> Owned<T> {
     /// Reads the value.
     #[inline(always)]
     pub fn get(&self) -> T {
+        kcsan::plain_read(&self.0);
         T::load(&self.0)
     }
 
     /// Replaces the value.
     #[inline(always)]
     pub fn set(&self, value: T) {
+        kcsan::plain_write(&self.0);
         value.store(&self.0)
     }
 }

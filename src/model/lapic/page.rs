@@ -12,7 +12,7 @@
 //! "Virtual-Interrupt Delivery"; AMD APM volume 2, "Advanced Virtual Interrupt
 //! Controller".
 
-use super::super::sync::{AtomicU32, Ordering};
+use super::super::sync::{assert_exclusive_writer, AtomicU32, Ordering};
 use super::register::Offset;
 
 /// Number of the words that the ioctls save: `struct kvm_lapic_state`.
@@ -76,8 +76,9 @@ impl RegisterPage {
     /// Writes a register.
     #[inline(always)]
     pub fn write(&self, register: Offset, value: u32) {
-        self.word(register.0 as usize / 4)
-            .store(value, Ordering::Relaxed);
+        let word = self.word(register.0 as usize / 4);
+        assert_exclusive_writer(word);
+        word.store(value, Ordering::Relaxed);
     }
 
     /// Reads the 64-bit form that the x2APIC ICR has on Intel.
@@ -127,6 +128,7 @@ impl RegisterPage {
     #[inline(always)]
     pub fn set_in_service(&self, vector: u8) -> bool {
         let word = self.word(Vectors::Isr.word(vector as usize / 32));
+        assert_exclusive_writer(word);
         let old = word.load(Ordering::Relaxed);
         word.store(old | bit(vector), Ordering::Relaxed);
         old & bit(vector) == 0
@@ -137,6 +139,7 @@ impl RegisterPage {
     #[inline(always)]
     pub fn clear_in_service(&self, vector: u8) -> bool {
         let word = self.word(Vectors::Isr.word(vector as usize / 32));
+        assert_exclusive_writer(word);
         let old = word.load(Ordering::Relaxed);
         word.store(old & !bit(vector), Ordering::Relaxed);
         old & bit(vector) != 0
