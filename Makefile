@@ -4,13 +4,14 @@
 
 SHELL := /bin/bash
 DEBUG ?= 0
-VARIANT := $(if $(filter-out 0 n no,$(DEBUG)),debug,normal)
+KCSAN ?= 0
+VARIANT := $(if $(filter-out 0 n no,$(DEBUG)),debug,$(if $(filter-out 0 n no,$(KCSAN)),kcsan,normal))
 
 .PHONY: help setup kernel module run test fuzz migrate host-test coverage mutants vm-shell check clean
 
 help:
 	@echo 'make run       boot an SMP Linux guest of an unmodified QEMU on ferric, and check it'
-	@echo 'make test      all tests; DEBUG=1: on the debug kernel; FULL=1: long runs too'
+	@echo 'make test      all tests; DEBUG=1, KCSAN=1: on those kernels; FULL=1: long runs too'
 	@echo 'make fuzz      KVM against ferric by random steps; SECONDS=600 SEED=1'
 	@echo 'make migrate   QEMU migrates guests under load between KVM and ferric; 50 round trips each'
 	@echo 'make setup     install what is needed (done by the others as well)'
@@ -23,7 +24,7 @@ help:
 	@echo 'make check     formatting and linters'
 	@echo 'make clean     remove what was built (the cache outside the checkout; downloads stay)'
 	@echo 'Variables: ACCEL=kvm (nested virtualization of the host instead of emulation),'
-	@echo '  DEBUG=1, LINUX_SRC=, KDIR=, RUST_LIB_SRC=, FERRIC_CACHE=; see README.md.'
+	@echo '  DEBUG=1, KCSAN=1, LINUX_SRC=, KDIR=, RUST_LIB_SRC=, FERRIC_CACHE=; see README.md.'
 
 setup:
 	@scripts/setup

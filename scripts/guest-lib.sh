@@ -5,15 +5,15 @@
 
 # prepare_boot DIR KERNEL [INIT]: fills DIR with what a guest boots from and with
 # the scripts that start it inside the machine, whose kernel is KERNEL. The guests
-# of a debug kernel run the normal one: what it checks is the host's side. INIT is
-# the guest's first process: guest-init (default), or guest-load.
+# of a debug or KCSAN kernel run the normal one: what it checks is the host's side.
+# INIT is the guest's first process: guest-init (default), or guest-load.
 # Sets vm_options to what the machine needs for its guests.
 prepare_boot() {
 	local boot_dir=$1 init=${3:-guest-init} kernel_dir busybox root
 	vm_options+=(--kernel "$2" --add-qemu --add "$boot_dir:/root/boot" --memory 2048 --ferric-args stats=1)
 	case $2 in
 	normal | unpatched) kernel_dir=$("$FERRIC_ROOT/scripts/kernel" --variant "$2" | tail -n1) ;;
-	debug)
+	debug | kcsan)
 		kernel_dir=$("$FERRIC_ROOT/scripts/kernel" --variant normal | tail -n1)
 		vm_options+=(--memory 3072 --env GUEST_TIMEOUT=600)
 		;;

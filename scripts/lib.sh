@@ -38,6 +38,9 @@ die() {
 # version_ge A B: true if version A is at least B.
 version_ge() { [[ $(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n1) == "$2" ]]; }
 
+# is_slow KERNEL: true for the variants whose checkers cost several times the work.
+is_slow() { [[ $1 == debug || $1 == kcsan ]]; }
+
 # with_lock FILE: takes FILE's lock for the rest of the calling (sub)shell.
 # Says so when it has to wait, since the other side may be a kernel build.
 with_lock() {
