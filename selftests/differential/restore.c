@@ -80,6 +80,21 @@ static bool is_plausible(u64 base, const struct kvm_lapic_state *state)
 }
 
 /*
+ * An ID that the mode takes, without a look at the registers: ferric delivers a
+ * timer that has expired when they are saved, in case that nobody runs the vCPU.
+ */
+static u32 reset_id(struct machine *m, struct irq_cpu *cpu)
+{
+	u64 base = vcpu_get_msr(cpu->vcpu, MSR_IA32_APICBASE);
+	u32 id = cpu->vcpu->id;
+
+	if (base & X2APIC_ENABLE &&
+	    MACHINE_X2APIC_API(m->flags) & KVM_X2APIC_API_USE_32BIT_IDS)
+		return id;
+	return id << 24;
+}
+
+/*
  * All of a vCPU's APIC is restored onto one that was reset, and was in another
  * mode perhaps.  Returns what says whether that mode takes the registers at all:
  * if not, they have to come after the mode, on ferric, too.
@@ -88,7 +103,7 @@ int restore_apic(struct machine *m, u32 index, u32 order, u64 base_before)
 {
 	struct irq_cpu *cpu = &m->ivm->cpu[index];
 	u32 parts[NR_APIC_PARTS] = { 0, 1, 2 }, left = NR_APIC_PARTS;
-	struct kvm_lapic_state state, copy, before, reset = {};
+	struct kvm_lapic_state state, copy, reset = {};
 	u64 base, deadline;
 	bool any_order;
 	int refused;
@@ -98,8 +113,7 @@ int restore_apic(struct machine *m, u32 index, u32 order, u64 base_before)
 	lapic_get(cpu, &state);
 
 	set_msr(cpu, MSR_IA32_APICBASE, base_before);
-	lapic_get(cpu, &before);
-	state_set_reg(&reset, APIC_ID, state_reg(&before, APIC_ID));
+	state_set_reg(&reset, APIC_ID, reset_id(m, cpu));
 	copy = state;
 	refused = __vcpu_ioctl(cpu->vcpu, KVM_SET_LAPIC, &copy);
 	any_order = m->any_order && !refused && is_plausible(base, &state);
