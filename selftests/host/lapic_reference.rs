@@ -279,8 +279,10 @@ impl OnModel {
             Event::SynicEoi(vector) => (15, vector.into(), 0),
             Event::IoapicEoi(vector, trigger) => (16, vector.into(), trigger.is_level().into()),
             // The glue asks whether there is an I/O APIC; KVM's lapic.c does.
-            Event::RtcRestore if self.machine.is_split.get() => return None,
-            Event::RtcRestore => (17, 0, 0),
+            Event::RtcRestore { id_changed } if id_changed || self.machine.is_split.get() => {
+                return None
+            }
+            Event::RtcRestore { .. } => (17, 0, 0),
             Event::DelayCycles(cycles) => (18, cycles, 0),
             Event::DelayNs(ns) => (19, ns.into(), 0),
             Event::Sent(message) => {

@@ -262,13 +262,16 @@ impl Chips {
         self.ioapic.lock().scan(vcpu.id(), &IoApicHost(self), visit);
     }
 
-    /// The state of a local APIC was restored: it may owe the RTC an EOI.
-    pub(super) fn restore_rtc(&self, vcpu: &Vcpu) {
+    /// The state of a local APIC was restored: it may owe the RTC an EOI. With
+    /// `id_changed` it owes none if the RTC's message is not for it; else KVM leaves
+    /// what was.
+    pub(super) fn restore_rtc(&self, vcpu: &Vcpu, id_changed: bool) {
         self.ioapic
             .lock()
             .restore_rtc(vcpu.id(), &mut IoApicHost(self), |message| {
-                vcpu.is_addressed_by(message)
-                    .then(|| vcpu.has_pending_eoi(message.vector))
+                let pending =
+                    vcpu.is_addressed_by(message) && vcpu.has_pending_eoi(message.vector);
+                (id_changed || vcpu.is_addressed_by(message)).then_some(pending)
             });
     }
 

@@ -111,13 +111,15 @@ impl Machine {
                 trigger,
                 suppressed: cpu.machine.apic().suppresses_eoi_broadcast(),
             }),
-            Event::RtcRestore => {
+            Event::RtcRestore { id_changed } => {
                 self.ioapic.borrow_mut().restore_rtc(
                     cpu.machine.vcpu_id.get(),
                     &mut IoApicHost(self),
                     |message| {
-                        self.is_addressed(cpu, message)
-                            .then(|| cpu.machine.apic().is_eoi_pending(message.vector))
+                        let is_addressed = self.is_addressed(cpu, message);
+                        let pending =
+                            is_addressed && cpu.machine.apic().is_eoi_pending(message.vector);
+                        (id_changed || is_addressed).then_some(pending)
                     },
                 );
             }

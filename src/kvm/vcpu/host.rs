@@ -395,9 +395,9 @@ impl Host for Vcpu {
         }
     }
 
-    fn rtc_eoi_tracking_restore(&self) {
+    fn rtc_eoi_tracking_restore(&self, id_changed: bool) {
         if let Some(chips) = self.vm().chips() {
-            chips.restore_rtc(self);
+            chips.restore_rtc(self, id_changed);
         }
     }
 

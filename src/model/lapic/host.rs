@@ -237,8 +237,9 @@ pub trait Host: Shared {
     /// Tells the in-kernel I/O APIC of the EOI. Not called in split mode.
     fn ioapic_eoi(&self, vector: u8, trigger: Trigger);
     /// The registers of an APIC were restored: tell the tracking of the RTC's
-    /// EOI, if the I/O APIC is in the kernel.
-    fn rtc_eoi_tracking_restore(&self);
+    /// EOI, if the I/O APIC is in the kernel. `id_changed`: they were before, and
+    /// now it has its ID, by which it may not be the one that owes an EOI.
+    fn rtc_eoi_tracking_restore(&self, id_changed: bool);
 
     // Side effects of registers.
 

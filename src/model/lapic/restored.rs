@@ -72,6 +72,7 @@ impl<H: Host> LocalApic<'_, H> {
             self.regs.write(Offset::ID, id);
             self.regs.write(Offset::LDR, ldr);
             self.host.mark_map_dirty();
+            self.host.rtc_eoi_tracking_restore(true);
         }
     }
 

@@ -146,7 +146,7 @@ impl<H: Host> LocalApic<'_, H> {
             host.apicv_post_state_restore();
         }
         host.request_event();
-        host.rtc_eoi_tracking_restore();
+        host.rtc_eoi_tracking_restore(false);
         host.arbitration_priority().store(0, Ordering::Relaxed);
         Ok(())
     }

@@ -34,7 +34,7 @@ pub enum Event {
     StartUp(u8),
     SynicEoi(u8),
     IoapicEoi(u8, Trigger),
-    RtcRestore,
+    RtcRestore { id_changed: bool },
     SoftwareEnabled(bool),
     SoftwareEnableWritten,
     NmiWatchdog(bool),
@@ -571,8 +571,8 @@ impl Host for Machine {
     fn ioapic_eoi(&self, vector: u8, trigger: Trigger) {
         self.note(Event::IoapicEoi(vector, trigger));
     }
-    fn rtc_eoi_tracking_restore(&self) {
-        self.note(Event::RtcRestore);
+    fn rtc_eoi_tracking_restore(&self, id_changed: bool) {
+        self.note(Event::RtcRestore { id_changed });
     }
 
     fn set_software_enabled(&self, enabled: bool) {

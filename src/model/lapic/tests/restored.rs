@@ -2,7 +2,7 @@
 
 //! State that is restored comes back in any order of the ioctls.
 
-use super::fake::Machine;
+use super::fake::{Event, Machine};
 use super::lapic::{Offset, SavedRegisters, Vectors};
 use super::sync::Ordering;
 
@@ -204,6 +204,21 @@ fn ids_that_the_guest_has_had_time_to_change_are_not_taken_over() {
     machine.apic().set_base(X2APIC, true).unwrap();
     machine.apic().set_base(XAPIC, true).unwrap();
     assert_ne!(machine.regs.read(Offset::LDR), 0x0400_0000);
+}
+
+#[test]
+fn who_owes_the_rtc_an_eoi_is_told_again_by_the_id_that_is_taken_over() {
+    let machine = Machine::enabled();
+    machine.write(Offset::ID, 5 << 24);
+    let mut saved = machine.saved();
+    let machine = fresh(X2APIC);
+    machine.apic().restore(&mut saved).unwrap();
+    let before = Event::RtcRestore { id_changed: false };
+    let after = Event::RtcRestore { id_changed: true };
+    assert!(machine.has(before) && !machine.has(after));
+    machine.apic().set_base(XAPIC, true).unwrap();
+    assert_eq!(machine.read(Offset::ID), 5 << 24);
+    assert!(machine.has(after));
 }
 
 /// Moves what is saved to another machine, where vector 0x41 has to come once,

@@ -123,7 +123,7 @@ fn a_saved_apic_restores_to_the_same_state_and_goes_on_the_same() {
     // from the next look for an interrupt on.
     assert_eq!(new.apic().has_interrupt(), Some(0x87));
     assert_eq!(new.saved(), old.saved());
-    assert!(new.has(Event::RtcRestore));
+    assert!(new.has(Event::RtcRestore { id_changed: false }));
 
     for machine in [&old, &new] {
         assert_eq!(machine.take(), Some(0x87));
