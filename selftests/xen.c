@@ -173,6 +173,8 @@ TEST_F(xen, timer_set_again)
 	struct irq_cpu *cpu = self->cpu;
 	int i;
 
+	if (!access("/proc/lockdep", F_OK))
+		SKIP(return, "KVM's Xen timer takes a lock in its callback that lockdep complains of");
 	set_up_event_channels(self->ivm);
 	for (i = 0; i < 300; i++) {
 		set_timer(cpu, TIMER_PORT + i % 3,
