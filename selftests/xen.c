@@ -174,7 +174,7 @@ TEST_F(xen, timer_set_again)
 	int i;
 
 	if (!access("/proc/lockdep", F_OK))
-		SKIP(return, "KVM's Xen timer takes a lock in its callback that lockdep complains of");
+		SKIP(return, "lockdep complains of a lock that KVM's callback takes");
 	set_up_event_channels(self->ivm);
 	for (i = 0; i < 300; i++) {
 		set_timer(cpu, TIMER_PORT + i % 3,

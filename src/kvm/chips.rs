@@ -269,9 +269,9 @@ impl Chips {
         self.ioapic
             .lock()
             .restore_rtc(vcpu.id(), &mut IoApicHost(self), |message| {
-                let pending =
-                    vcpu.is_addressed_by(message) && vcpu.has_pending_eoi(message.vector);
-                (id_changed || vcpu.is_addressed_by(message)).then_some(pending)
+                let is_addressed = vcpu.is_addressed_by(message);
+                let pending = is_addressed && vcpu.has_pending_eoi(message.vector);
+                (id_changed || is_addressed).then_some(pending)
             });
     }
 
