@@ -23,11 +23,6 @@ static void apic_write(u32 reg, u64 val)
 	}
 }
 
-static void out8(u16 port, u8 val)
-{
-	asm volatile("outb %0, %w1" : : "a"(val), "d"(port) : "memory");
-}
-
 static u64 to_cycles(u64 ns)
 {
 	return ns * load->tsc_khz / MS;
@@ -67,7 +62,7 @@ static void serve(enum device first, enum device last)
 		if (!READ_ONCE(load->asserted[device]))
 			continue;
 		arrive(&load->device[device]);
-		out8(ACK_PORT, device);
+		guest_out8(ACK_PORT, device);
 		return;
 	}
 	load->spurious++;
@@ -90,12 +85,12 @@ static void pic_interrupt(u32 line)
 		break;
 	case PIC_LEVEL_GSI:
 		serve(PIC_LEVEL, PIC_LEVEL);
-		out8(0xa0, 0x20);
+		guest_out8(0xa0, 0x20);
 		break;
 	default:
 		load->spurious++;
 	}
-	out8(0x20, 0x20);
+	guest_out8(0x20, 0x20);
 }
 
 static void timer_interrupt(u32 me)
@@ -257,7 +252,7 @@ static void serve_masked(void)
 {
 	to_be_served = false;
 	arrive(&load->device[MASKED]);
-	out8(ACK_PORT, MASKED);
+	guest_out8(ACK_PORT, MASKED);
 	mask_line(false);
 }
 

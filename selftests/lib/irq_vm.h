@@ -50,6 +50,7 @@
 #define IOAPIC_REG_ARB		0x02
 #define IOAPIC_REG_RTE(pin)	(0x10 + 2 * (pin))
 #define IOAPIC_PINS		24
+#define PIC_PINS		8	/* of each of the two */
 
 /* Fields of a redirection table entry. */
 #define RTE_DM(mode)		((u64)(mode) << 8)
@@ -125,6 +126,20 @@ static inline struct guest_cpu *this_guest_cpu(void)
 
 	asm volatile("mov %%gs:0, %0" : "=r"(cpu));
 	return cpu;
+}
+
+/* Guest side: accesses to ports. */
+static inline void guest_out8(u16 port, u8 val)
+{
+	asm volatile("outb %0, %1" : : "a"(val), "Nd"(port) : "memory");
+}
+
+static inline u8 guest_in8(u16 port)
+{
+	u8 val;
+
+	asm volatile("inb %1, %0" : "=a"(val) : "Nd"(port) : "memory");
+	return val;
 }
 
 struct irq_vm;
