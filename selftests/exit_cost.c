@@ -16,6 +16,7 @@
 #include <pthread.h>
 #include <sched.h>
 
+#include "apicv.h"
 #include "exit_cost_guest.h"
 #include "kselftest.h"
 
@@ -513,13 +514,6 @@ static void print_costs(struct bench *b, const struct row *row)
 	}
 }
 
-static bool virtual_apic_hardware(void)
-{
-	if (host_cpu_is_amd)
-		return get_kvm_amd_param_bool("avic");
-	return get_kvm_intel_param_bool("enable_apicv");
-}
-
 static void run_row(struct bench *b, const struct row *row)
 {
 	bool ok, few = false;
@@ -533,7 +527,7 @@ static void run_row(struct bench *b, const struct row *row)
 		ok = row->effect(b, row) && ok;
 
 	/* The host's own interrupts are exits as well. */
-	if (!virtual_apic_hardware())
+	if (!apicv_is_on())
 		few = exits < (u64)row->exits * NR_ROUNDS;
 	if (few)
 		ksft_print_msg("%s: %lu exits in %d rounds\n", row->names[0],
