@@ -543,7 +543,6 @@ TEST_F(pic, local_apic_gates)
 {
 	struct irq_cpu *cpu = self->cpu;
 	u64 base = cpu_rdmsr(cpu, MSR_IA32_APICBASE);
-	struct kvm_vcpu_events events;
 
 	/* LINT0 masked: the PIC asks in vain. */
 	cpu_apic_write(cpu, APIC_LVT0, APIC_LVT_MASKED | APIC_LVT_EXTINT);
@@ -552,12 +551,10 @@ TEST_F(pic, local_apic_gates)
 	cpu_expect_no_irqs(cpu);
 	/*
 	 * Unmasked, it is heard.  KVM's own irqchip does not look at the PIC
-	 * when LINT0 is unmasked, only when the next event comes: make one.  An
-	 * interrupt to the local APIC is none if the processor has that.
+	 * when LINT0 is unmasked, only when the next event comes: make one.
 	 */
 	cpu_apic_write(cpu, APIC_LVT0, APIC_LVT_EXTINT);
-	vcpu_events_get(cpu->vcpu, &events);
-	vcpu_events_set(cpu->vcpu, &events);
+	cpu_make_event(cpu);
 	cpu_take_irqs(cpu);
 	cpu_expect_log(cpu, vector_of(3));
 	cpu_outb(cpu, MASTER_CMD, OCW2_EOI);

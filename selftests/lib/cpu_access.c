@@ -265,6 +265,14 @@ u32 cpu_halt(struct irq_cpu *cpu)
 	return cpu_call(cpu, guest_halt, 0, 0, 0);
 }
 
+void cpu_make_event(struct irq_cpu *cpu)
+{
+	struct kvm_vcpu_events events;
+
+	vcpu_events_get(cpu->vcpu, &events);
+	vcpu_events_set(cpu->vcpu, &events);
+}
+
 void cpu_clear_log(struct irq_cpu *cpu)
 {
 	cpu->guest->nr_irqs = 0;

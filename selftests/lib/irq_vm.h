@@ -251,6 +251,11 @@ u32 cpu_take_irqs(struct irq_cpu *cpu);
 u32 cpu_wait_irqs(struct irq_cpu *cpu, u32 nr, u64 cycles);
 /* sti; hlt; cli.  Returns when an interrupt has come. */
 u32 cpu_halt(struct irq_cpu *cpu);
+/*
+ * Makes KVM look at the vCPU's events when it runs next.  An interrupt is no
+ * reason for that where the processor has the local APIC.
+ */
+void cpu_make_event(struct irq_cpu *cpu);
 void cpu_clear_log(struct irq_cpu *cpu);
 /* The log holds exactly these vectors, in this order; and is cleared. */
 #define cpu_expect_log(cpu, ...) ({					\
