@@ -86,6 +86,8 @@ impl<H: Host> LocalApic<'_, H> {
     pub fn save(&self, to: &mut SavedRegisters) -> Result<(), Invalid> {
         if self.pending_timer() != 0 && !self.own.timer.is_tsc_deadline() {
             self.inject_timer();
+            // With APICv that has posted it.
+            self.host.sync_pir_to_irr();
         }
         self.regs.save(to);
         to[word(Offset::CURRENT_COUNT)] = self.read_register(Offset::CURRENT_COUNT);
