@@ -411,6 +411,8 @@ TEST_F(ioapic, rtc_coalescing)
 	ioapic_set_rte(ivm, 8, VECTOR);
 	TEST_ASSERT_EQ(irq_line(ivm, 8, 1), 1);
 	irq_line(ivm, 8, 0);
+	/* With APICv KVM does not see it before it is in IRR. */
+	cpu_rdtsc(self->cpu);
 	TEST_ASSERT_EQ(irq_line(ivm, 8, 1), 0);
 	irq_line(ivm, 8, 0);
 	cpu_take_irqs(self->cpu);

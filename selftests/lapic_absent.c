@@ -67,6 +67,16 @@ static u64 guest_spin_at_high_tpr(u64 cycles, u64 b, u64 c)
 	return get_cr8();
 }
 
+/* Only then may user space interrupt: Intel's CPUs refuse it otherwise. */
+static u64 guest_pause_with_interrupts_on(u64 a, u64 b, u64 c)
+{
+	sti();
+	asm volatile("nop");
+	guest_pause();
+	cli();
+	return 0;
+}
+
 TEST(tpr_is_user_spaces)
 {
 	struct irq_cpu *cpu = one_cpu(IRQCHIP_NONE);
@@ -87,8 +97,10 @@ TEST(tpr_is_user_spaces)
 
 	/* Nobody but user space compares it with a vector. */
 	cpu_set_cr8(cpu, 15);
+	cpu_begin_call(cpu, guest_pause_with_interrupts_on, 0, 0, 0);
+	cpu_end_call(cpu);
 	vcpu_ioctl(cpu->vcpu, KVM_INTERRUPT, &irq);
-	cpu_take_irqs(cpu);
+	cpu_end_call(cpu);
 	cpu_expect_log(cpu, VECTOR);
 	irq_vm_free(cpu->ivm);
 }

@@ -6,6 +6,7 @@
  */
 #include <pthread.h>
 
+#include "apicv.h"
 #include "irq_vm.h"
 #include "harness.h"
 
@@ -20,9 +21,22 @@ FIXTURE(pv_eoi) {
 	u32 *flag;		/* the host's mapping */
 };
 
+/*
+ * With APICv the processor takes the EOI, and KVM has none to offer; unless the
+ * VM has another vCPU with an ID of its own choice, which inhibits APICv.
+ */
+static void inhibit_apicv(struct irq_cpu *other)
+{
+	if (!apicv_is_on())
+		return;
+	cpu_enable_apic(other, false);
+	cpu_apic_write(other, APIC_ID, SET_APIC_DEST_FIELD(77));
+}
+
 FIXTURE_SETUP(pv_eoi)
 {
 	self->ivm = irq_vm_create(2, IRQCHIP_FULL, true);
+	inhibit_apicv(&self->ivm->cpu[1]);
 	self->cpu = &self->ivm->cpu[0];
 	self->cpu->guest->eoi = EOI_NONE;
 	vm_userspace_mem_region_add(self->ivm->vm, VM_MEM_SRC_ANONYMOUS,
