@@ -7,11 +7,12 @@ DEBUG ?= 0
 KCSAN ?= 0
 VARIANT := $(if $(filter-out 0 n no,$(DEBUG)),debug,$(if $(filter-out 0 n no,$(KCSAN)),kcsan,normal))
 
-.PHONY: help setup kernel module run test fuzz migrate host-test coverage mutants vm-shell check clean
+.PHONY: help setup kernel module run test test-bochs fuzz migrate host-test coverage mutants vm-shell check clean
 
 help:
 	@echo 'make run       boot an SMP Linux guest of an unmodified QEMU on ferric, and check it'
 	@echo 'make test      all tests; DEBUG=1, KCSAN=1: on those kernels; FULL=1: long runs too'
+	@echo 'make test-bochs  in Bochs, with kvm-intel and APICv; half an hour'
 	@echo 'make fuzz      KVM against ferric by random steps; SECONDS=600 SEED=1'
 	@echo 'make migrate   QEMU migrates guests under load between KVM and ferric; 50 round trips each'
 	@echo 'make setup     install what is needed (done by the others as well)'
@@ -40,6 +41,9 @@ run: setup
 
 test: setup
 	@scripts/test --kernel $(VARIANT) $(if $(filter-out 0 n no,$(FULL)),--full)
+
+test-bochs: setup
+	@ACCEL=bochs scripts/test --kernel $(VARIANT) selftests reference tree
 
 fuzz: setup
 	@scripts/differential --kernel $(VARIANT) --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
