@@ -268,8 +268,18 @@ static void expect_once_after(struct irq_cpu *from, const struct saved *saved, u
 	irq_vm_free(ivm);
 }
 
+/*
+ * VMX's preemption timer runs out only while the vCPU runs: until then the count
+ * is saved as zero, and whoever restores it has an interrupt that is due.
+ */
+static bool cpu_has_the_timer(void)
+{
+	return host_cpu_is_intel && get_kvm_intel_param_bool("preemption_timer");
+}
+
 TEST_F(restore, a_count_that_has_run_out_but_is_not_delivered)
 {
+	const int most_sleeps = cpu_has_the_timer() ? 5 : 200;
 	struct saved saved;
 	int i;
 
@@ -278,10 +288,10 @@ TEST_F(restore, a_count_that_has_run_out_but_is_not_delivered)
 	cpu_apic_write(self->cpu, APIC_LVTT, VECTOR);
 	cpu_apic_write(self->cpu, APIC_TMICT, 20 * MS);
 	/* The vCPU does not run, and the guest has its interrupts off anyway. */
-	for (i = 0; i < 200 && !lapic_vector(self->cpu, APIC_IRR, VECTOR); i++)
+	for (i = 0; i < most_sleeps && !lapic_vector(self->cpu, APIC_IRR, VECTOR); i++)
 		sleep_ns(100 * MS);
 	save(self->cpu, &saved);
-	TEST_ASSERT(is_requested(&saved), "not in IRR");
+	TEST_ASSERT(is_requested(&saved) || cpu_has_the_timer(), "not in IRR");
 	expect_once_after(self->cpu, &saved, self->khz);
 }
 

@@ -58,8 +58,6 @@ static void restore_vcpu(struct irq_cpu *cpu, struct vcpu_state *state)
 	if (kvm_has_cap(KVM_CAP_XCRS))
 		vcpu_xcrs_set(vcpu, &x86->xcrs);
 	vcpu_msrs_set(vcpu, &x86->msrs);
-	vcpu_device_attr_set(vcpu, KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET,
-			     &state->tsc_offset);
 	vcpu_events_set(vcpu, &x86->events);
 	vcpu_mp_state_set(vcpu, &x86->mp_state);
 	/* After the TSC, and after the mode of the timer. */
@@ -76,6 +74,13 @@ void vm_state_restore(struct irq_vm *ivm, struct vm_state *state)
 	for (i = 0; i < ivm->nr_cpus; i++) {
 		vcpu_set_msr(ivm->cpu[i].vcpu, MSR_IA32_APICBASE,
 			     state->cpu[i].apic_base);
+		/*
+		 * Before the timer: KVM's keeps its deadline in the TSC of that
+		 * moment, and if the processor has the timer (VMX's preemption
+		 * timer), it expires early when the TSC is another.
+		 */
+		vcpu_device_attr_set(ivm->cpu[i].vcpu, KVM_VCPU_TSC_CTRL,
+				     KVM_VCPU_TSC_OFFSET, &state->cpu[i].tsc_offset);
 		lapic_set(&ivm->cpu[i], &state->cpu[i].lapic);
 	}
 	for (i = 0; i < KVM_NR_IRQCHIPS; i++)
