@@ -36,6 +36,7 @@ pub mod host;
 pub mod icr;
 pub mod lvt;
 pub mod page;
+pub mod posted;
 pub mod priority;
 pub mod register;
 pub mod restored;

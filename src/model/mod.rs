@@ -18,4 +18,5 @@ pub mod message;
 pub mod nospec;
 pub mod pic;
 pub mod pit;
+pub mod posted;
 pub mod sync;

@@ -116,6 +116,18 @@ impl RegisterPage {
             .fetch_or(bit(vector), Ordering::SeqCst);
     }
 
+    /// Sets the bits of 32 vectors that are set in `bits`, in one locked operation
+    /// if any is not set yet. Returns what was set before.
+    #[inline]
+    pub fn set_part(&self, vectors: Vectors, part: usize, bits: u32) -> u32 {
+        let word = self.word(vectors.word(part));
+        let before = word.load(Ordering::Relaxed);
+        if before & bits == bits {
+            return before;
+        }
+        word.fetch_or(bits, Ordering::SeqCst)
+    }
+
     /// Clears the vector's bit, in one locked operation.
     #[inline(always)]
     pub fn clear(&self, vectors: Vectors, vector: u8) {

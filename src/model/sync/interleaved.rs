@@ -70,5 +70,5 @@ atomics! {
     AtomicBool: bool { swap }
     AtomicI64: i64 { }
     AtomicU32: u32 { fetch_or fetch_and fetch_add }
-    AtomicU64: u64 { fetch_or }
+    AtomicU64: u64 { fetch_or fetch_and swap }
 }
