@@ -14,7 +14,8 @@
 //! - [`kvm`]: all that knows KVM. `ops` is the table that KVM calls, `vcpu` and
 //!   `vm` are the objects behind it, `map` finds the destination of a message,
 //!   `chips` ties the PIC and the I/O APIC to KVM's buses and routing, `pit` the
-//!   8254. `shim.c` wraps what only C can express.
+//!   8254; `posted` has Intel's posted interrupts, `sleepers` those whom their
+//!   wake-up vector wakes. `shim.c` wraps what only C can express.
 //!
 //! An interrupt flows one way:
 //!
@@ -22,7 +23,7 @@
 //! line (irqfd, KVM_IRQ_LINE) -> pic | ioapic --\
 //! MSI  (irqfd, KVM_SIGNAL_MSI) ----------------+-> Message -> destination map
 //! IPI  (ICR write, hypercall) -----------------/        -> lapic accept -> vCPU entry
-//! timer, LVT ------------------------------------------------^
+//! timer, LVT ------------------------------------------------^       (or PIR, APICv)
 //! ```
 //!
 //! # Lock order
@@ -33,6 +34,7 @@
 //! kvm->lock                       mutex, KVM's: irqchip creation, vCPU creation
 //!   vcpu->mutex                   mutex, KVM's: all owner-side APIC operations
 //!     kvm->slots_lock             mutex, KVM's: I/O bus (un)registration
+//!     sleepers::NUMBERS           mutex: numbers of vCPUs with posted interrupts
 //!     Vm::map_lock                mutex: rebuilding the destination map
 //!       Pit::model                mutex: the 8254; its timer and its thread are
 //!                                 waited for under it, and take none
@@ -45,8 +47,9 @@
 //! ```
 //!
 //! Delivery to a vCPU takes none of these: accepting an interrupt is atomic
-//! operations on the register page, and may happen in hardirq context. The
-//! hrtimer callback takes no lock either.
+//! operations on the register page or on the posted-interrupt descriptor, and may
+//! happen in hardirq context. The hrtimer callback and the handler of the wake-up
+//! vector take no lock either, nor do vCPUs that are loaded or put.
 
 use kernel::prelude::*;
 

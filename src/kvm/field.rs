@@ -9,7 +9,7 @@ use core::ptr::NonNull;
 ///
 /// # Invariants
 ///
-/// The pointer is valid and aligned for `T`, an atomic, and everybody else
+/// The pointer is valid and aligned for `T`, made of atomics, and everybody else
 /// accesses the field as C's `READ_ONCE()` and `WRITE_ONCE()` do or is ordered
 /// with us.
 pub(super) struct Field<T>(NonNull<T>);

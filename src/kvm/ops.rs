@@ -16,15 +16,17 @@
 
 use super::bindings::{
     self, kvm, kvm_irqchip, kvm_lapic, kvm_lapic_irq, kvm_lapic_state, kvm_pit_channel_state,
-    kvm_pit_state2, kvm_vcpu,
+    kvm_pit_state2, kvm_vcpu, pi_desc,
 };
 use super::chips::Chips;
 use super::pit::Pit;
+use super::sleepers;
 use super::stats::Event;
 use super::vcpu::{or_none, set_vector, Vcpu};
 use super::vm::Vm;
 use crate::model::ioapic::EoiSource;
 use crate::model::lapic::icr::FastError;
+use crate::model::lapic::posted::Virtualized;
 use crate::model::lapic::{Invalid, Offset, SavedRegisters};
 use crate::model::message::{DeliveryMode, DestinationMode, Message, Shorthand, Trigger};
 use crate::model::pit::Counters;
@@ -108,6 +110,15 @@ pub(super) static OPS: Table = Table(bindings::kvm_irqchip_ops {
     switch_to_sw_timer: Some(switch_to_sw_timer),
     restart_hv_timer: Some(restart_hv_timer),
     migrate_timer: Some(migrate_timer),
+    pi_create: Some(pi_create),
+    pi_load: Some(pi_load),
+    pi_put: Some(pi_put),
+    pi_wakeup: Some(pi_wakeup),
+    pi_post: Some(pi_post),
+    pi_harvest: Some(pi_harvest),
+    pi_is_pending: Some(pi_is_pending),
+    pi_clear: Some(pi_clear),
+    x2apic_intercepts: Some(x2apic_intercepts),
 });
 
 /// The object of a local APIC.
@@ -634,4 +645,61 @@ unsafe extern "C" fn restart_hv_timer(lapic: *mut kvm_lapic) {
 
 unsafe extern "C" fn migrate_timer(lapic: *mut kvm_lapic) {
     vcpu!(lapic).apic().migrate_timer();
+}
+
+// Posted interrupts.
+
+unsafe extern "C" fn pi_create(lapic: *mut kvm_lapic, desc: *mut pi_desc) -> c_int {
+    let vcpu = vcpu!(lapic);
+    // SAFETY: See the module; KVM gives the descriptor away by this call.
+    errno(unsafe { vcpu.create_posted(desc) })
+}
+
+unsafe extern "C" fn pi_load(lapic: *mut kvm_lapic) {
+    vcpu!(lapic).load_posted();
+}
+
+unsafe extern "C" fn pi_put(lapic: *mut kvm_lapic, hw_senders: bool, blocking: bool) {
+    vcpu!(lapic).put_posted(hw_senders, blocking);
+}
+
+unsafe extern "C" fn pi_wakeup() {
+    sleepers::wake();
+}
+
+unsafe extern "C" fn pi_post(lapic: *mut kvm_lapic, vector: c_int) -> bool {
+    vcpu!(lapic).post(vector as u8)
+}
+
+unsafe extern "C" fn pi_harvest(lapic: *mut kvm_lapic, max_irr: *mut c_int) -> bool {
+    let harvest = vcpu!(lapic).harvest_posted();
+    // SAFETY: See the module.
+    unsafe { *max_irr = or_none(harvest.highest) };
+    harvest.is_new
+}
+
+unsafe extern "C" fn pi_is_pending(lapic: *mut kvm_lapic) -> bool {
+    vcpu!(lapic).is_posted_pending()
+}
+
+unsafe extern "C" fn pi_clear(lapic: *mut kvm_lapic) {
+    vcpu!(lapic).clear_posted();
+}
+
+unsafe extern "C" fn x2apic_intercepts(
+    lapic: *mut kvm_lapic,
+    flags: c_uint,
+    read: *mut u64,
+    write: *mut u64,
+) {
+    let intercepts = vcpu!(lapic).apic().x2apic_intercepts(Virtualized {
+        tpr: flags & bindings::FERRIC_X2APIC_VIRT_MSRS != 0,
+        interrupts: flags & bindings::FERRIC_X2APIC_VIRT_INTR != 0,
+        ipis: flags & bindings::FERRIC_X2APIC_VIRT_IPI != 0,
+    });
+    // SAFETY: See the module.
+    unsafe {
+        *read = intercepts.read;
+        *write = intercepts.write;
+    }
 }

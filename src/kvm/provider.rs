@@ -2,7 +2,7 @@
 
 //! ferric's registration with KVM.
 
-use super::{bindings, ops, stats};
+use super::{bindings, ops, sleepers, stats};
 use kernel::error::to_result;
 use kernel::prelude::*;
 
@@ -19,6 +19,7 @@ impl Provider {
     /// built from other sources than this module; KVM's log says which.
     pub(crate) fn register() -> Result<Self> {
         stats::create_root();
+        sleepers::init();
         // SAFETY: The table is static, and its functions are what
         // `struct kvm_irqchip_ops` documents them to be.
         let registered = to_result(unsafe { bindings::ferric_register(ops::OPS.as_ptr()) });
@@ -34,6 +35,7 @@ impl Drop for Provider {
         // SAFETY: `register` has registered the provider, and nobody else
         // unregisters it.
         unsafe { bindings::ferric_unregister() };
+        sleepers::exit();
         stats::remove_root();
     }
 }

@@ -13,6 +13,9 @@
 #include <linux/rcupdate.h>
 #include <linux/string.h>
 
+#include <asm/apic.h>
+#include <asm/smp.h>
+
 #include "cpuid.h"
 #include "hyperv.h"
 #include "i8254.h"
@@ -500,6 +503,49 @@ void ferric_update_cr8_intercept(struct kvm_vcpu *vcpu, int tpr, int max_irr)
 bool ferric_x2apic_icr_is_split(void)
 {
 	return kvm_x86_ops.x2apic_icr_is_split;
+}
+
+u32 ferric_pi_destination(unsigned int cpu)
+{
+	u32 id = cpu_physical_id(cpu);
+
+	return x2apic_mode ? id : (id << 8) & 0xff00;
+}
+
+void ferric_pi_wakeup_self(void)
+{
+	__apic_send_IPI_self(POSTED_INTR_WAKEUP_VECTOR);
+}
+
+void ferric_wake_up(struct kvm_vcpu *vcpu)
+{
+	kvm_vcpu_wake_up(vcpu);
+}
+
+bool ferric_post_as_hardware(struct pi_desc *desc, u8 vector)
+{
+	struct ferric_notification notification;
+	unsigned int cpu;
+
+	if (!ferric_pi_post_as_hardware(desc, vector, &notification))
+		return false;
+
+	for_each_online_cpu(cpu) {
+		if (ferric_pi_destination(cpu) == notification.destination) {
+			__apic_send_IPI_mask(cpumask_of(cpu),
+					     notification.vector);
+			return true;
+		}
+	}
+	WARN_ONCE(1, "ferric: notification for NDST %#x, where no CPU is\n",
+		  notification.destination);
+	return true;
+}
+EXPORT_SYMBOL_GPL(ferric_post_as_hardware);
+
+void ferric_synchronize_rcu(void)
+{
+	synchronize_rcu();
 }
 
 void ferric_set_version(struct kvm_vcpu *vcpu)

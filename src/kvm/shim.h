@@ -12,6 +12,8 @@
 #include <linux/jump_label.h>
 #include <linux/kvm_host.h>
 
+#include <asm/irq_vectors.h>
+
 #include <kvm/iodev.h>
 
 #include "irqchip_ops.h"
@@ -42,6 +44,19 @@ struct ferric_vcpu_fields {
 enum {
 	FERRIC_MAX_VCPUS = KVM_MAX_VCPUS,
 	FERRIC_MAX_VCPU_IDS = KVM_MAX_VCPU_IDS,
+};
+
+/* The vectors by which a vCPU that is loaded, and one that sleeps, is notified. */
+enum {
+	FERRIC_POSTED_INTR_VECTOR = POSTED_INTR_VECTOR,
+	FERRIC_POSTED_INTR_WAKEUP_VECTOR = POSTED_INTR_WAKEUP_VECTOR,
+};
+
+/* Flags of the op x2apic_intercepts, which bindgen cannot evaluate. */
+enum {
+	FERRIC_X2APIC_VIRT_MSRS = KVM_X2APIC_VIRT_MSRS,
+	FERRIC_X2APIC_VIRT_INTR = KVM_X2APIC_VIRT_INTR,
+	FERRIC_X2APIC_VIRT_IPI = KVM_X2APIC_VIRT_IPI,
 };
 
 /* The same for struct kvm. */
@@ -149,6 +164,24 @@ void ferric_apicv_pre_state_restore(struct kvm_vcpu *vcpu);
 void ferric_apicv_post_state_restore(struct kvm_vcpu *vcpu);
 void ferric_update_cr8_intercept(struct kvm_vcpu *vcpu, int tpr, int max_irr);
 bool ferric_x2apic_icr_is_split(void);
+/* NDST of a posted-interrupt descriptor that notifies this processor. */
+u32 ferric_pi_destination(unsigned int cpu);
+/* Interrupts are off; the handler runs once they are on. */
+void ferric_pi_wakeup_self(void);
+void ferric_wake_up(struct kvm_vcpu *vcpu);
+
+struct ferric_notification {
+	u8 vector;
+	u32 destination;	/* NDST, as in the descriptor */
+};
+
+/*
+ * What an IOMMU does that posts an interrupt: PIR, ON unless notifications are
+ * suppressed, and the notification if one is due; true then.  Any context.  It
+ * is exported for drivers of such IOMMUs as exist in software only.
+ */
+bool ferric_post_as_hardware(struct pi_desc *desc, u8 vector);
+void ferric_synchronize_rcu(void);
 void ferric_set_version(struct kvm_vcpu *vcpu);
 void ferric_set_sw_enabled(struct kvm_lapic *apic, bool enabled);
 void ferric_hw_enable_changed(struct kvm_vcpu *vcpu, bool enabled);
@@ -245,6 +278,8 @@ s64 ferric_pit_expired(void *pit);
 void ferric_pit_inject(void *pit);
 bool ferric_pit_acknowledged(void *pit);
 void ferric_pit_unmasked(void *pit);
+bool ferric_pi_post_as_hardware(const struct pi_desc *desc, u8 vector,
+				struct ferric_notification *notification);
 
 extern const struct kvm_io_device_ops ferric_lapic_mmio_ops;
 

@@ -63,9 +63,11 @@ pub(crate) enum Event {
     Eoi,
     /// Level interrupts whose EOI reached the I/O APIC.
     IoapicEoi,
+    /// Sleeping vCPUs woken by the wake-up vector of posted interrupts.
+    PostedWakeup,
 }
 
-const EVENTS: [(Event, &str); 8] = [
+const EVENTS: [(Event, &str); 9] = [
     (Event::Msi, "msi_delivered"),
     (Event::Ioapic, "ioapic_delivered"),
     (Event::Pic, "pic_delivered"),
@@ -74,6 +76,7 @@ const EVENTS: [(Event, &str); 8] = [
     (Event::Injected, "lapic_injected"),
     (Event::Eoi, "eoi"),
     (Event::IoapicEoi, "ioapic_eoi"),
+    (Event::PostedWakeup, "posted_wakeup"),
 ];
 
 /// The counters of a VM.

@@ -5,6 +5,7 @@
 
 use super::bindings;
 use super::field::Field;
+use super::posted::Posted;
 use super::vm::Vm;
 use crate::model::destination::{self, Source};
 use crate::model::lapic::{LocalApic, Own, RegisterPage};
@@ -14,6 +15,7 @@ use core::cell::UnsafeCell;
 use core::ptr::NonNull;
 use kernel::ffi::c_int;
 use kernel::prelude::*;
+use kernel::sync::SetOnce;
 
 /// Fields of `struct kvm_vcpu`.
 struct Fields {
@@ -50,6 +52,8 @@ pub(super) struct Vcpu {
     fields: Fields,
     id: u32,
     own: Own,
+    /// There if the CPU posts interrupts, once KVM has called `pi_create`.
+    posted: SetOnce<Posted>,
 }
 
 /// A field of the embedded `struct kvm_lapic`, as an atomic.
@@ -109,6 +113,7 @@ impl Vcpu {
                 fields,
                 id: raw.vcpu_id,
                 own: Own::default(),
+                posted: SetOnce::new(),
             },
             GFP_KERNEL_ACCOUNT,
         )?)
@@ -154,6 +159,17 @@ impl Vcpu {
     pub(super) fn as_kvm_vcpu(&self) -> *mut bindings::kvm_vcpu {
         // SAFETY: By the type invariants `vcpu` is set, once.
         unsafe { (*self.lapic.get()).vcpu }
+    }
+
+    /// Posted interrupts, if the CPU has them.
+    #[inline(always)]
+    pub(super) fn posted(&self) -> Option<&Posted> {
+        self.posted.as_ref()
+    }
+
+    /// To be called once, before the vCPU is loaded.
+    pub(super) fn set_posted(&self, posted: Posted) {
+        self.posted.populate(posted);
     }
 
     /// The vCPU's ID, which is its x2APIC ID.

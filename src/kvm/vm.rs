@@ -159,6 +159,12 @@ impl Vm {
         if let Some(chips) = &self.chips {
             chips.quiesce();
         }
+        if self.has_posted_interrupts {
+            // The wake-up vector's handler may still look at a vCPU that it found
+            // asleep; from now on none sleeps, and soon none is there.
+            // SAFETY: May sleep, by this function's contract.
+            unsafe { bindings::ferric_synchronize_rcu() };
+        }
     }
 
     /// PIC and I/O APIC; none in split mode.
