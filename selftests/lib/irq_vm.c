@@ -10,6 +10,7 @@
 /* A vCPU that waits for a call says so here: a ucall takes three ioctls. */
 #define IDLE_PORT		0x1001
 #define STOP_SIGNAL		SIGUSR1
+#define XEN_HYPERCALL_MSR	0x40000200
 
 /*
  * Guest side.
@@ -168,7 +169,13 @@ struct irq_vm *irq_vm_keep_static_keys(void)
 {
 	struct irq_vm *ivm = irq_vm_create_empty(IRQCHIP_FULL);
 	struct irq_cpu *cpu = irq_vm_add_cpu(ivm, 0);
+	struct kvm_xen_hvm_config xen = {
+		.flags = KVM_XEN_HVM_CONFIG_INTERCEPT_HCALL,
+		.msr = XEN_HYPERCALL_MSR,
+	};
 
+	if (kvm_check_cap(KVM_CAP_XEN_HVM))
+		vm_ioctl(ivm->vm, KVM_XEN_HVM_CONFIG, &xen);
 	vcpu_set_msr(cpu->vcpu, MSR_IA32_APICBASE, 0);
 	/* By software it is disabled after a reset. */
 	irq_vm_add_cpu(ivm, 1);

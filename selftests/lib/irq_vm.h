@@ -193,8 +193,8 @@ void irq_vm_free(struct irq_vm *ivm);
 void __wrap_vm_create_irqchip(struct kvm_vm *vm);
 
 /*
- * A VM that does nothing but keep KVM's static keys on, those that count VMs
- * and disabled local APICs.  Where QEMU emulates the CPUs, one of them may go on
+ * A VM that does nothing but keep KVM's static keys on, those that count VMs,
+ * Xen's VMs and disabled local APICs.  Where QEMU emulates the CPUs, one of them may go on
  * with an instruction that another has patched, and trap: between the end of the
  * old translation and the store there is time for a new one.  So tests that
  * would turn the keys on and off all the time have this VM beside their own.
