@@ -13,6 +13,7 @@
 #include "harness.h"
 #include "posted_vm.h"
 #include "random.h"
+#include "stats.h"
 
 #define VECTOR			0x51
 
@@ -64,10 +65,14 @@ TEST_F(posted, wake_a_halted_vcpu)
 {
 	struct posted_vm *pvm = &self->pvm;
 	struct cpu_thread thread;
+	const bool counts = variant->provider == PROVIDER_FERRIC;
+	struct stats stats;
 	const u32 nr = 40;
 	u64 wakeups;
 	u32 i;
 
+	if (counts)
+		stats = stats_begin();
 	posted_vm_route(pvm, MSI_ADDR(TARGET), VECTOR);
 	device_connect(pvm->device, pvm->eventfd);
 	cpu_thread_start(&thread, pvm->cpu, guest_halt_until, nr);
@@ -84,6 +89,11 @@ TEST_F(posted, wake_a_halted_vcpu)
 	wakeups = host_interrupts("PIW") - wakeups;
 	printf("# %u interrupts, %lu wake-up vectors\n", nr, wakeups);
 	TEST_ASSERT(wakeups >= nr, "%lu wake-up vectors for %u interrupts", wakeups, nr);
+	if (counts) {
+		/* By each of them, and by nothing else. */
+		TEST_ASSERT_EQ(stats_counter(&stats, "posted_wakeup"), nr);
+		stats_end(&stats);
+	}
 }
 
 TEST_F(posted, silent_while_the_vcpu_is_not_loaded)

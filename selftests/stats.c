@@ -4,100 +4,45 @@
  * interrupt that a guest waits for has stopped, without anything that would push
  * it on.
  */
-#include <dirent.h>
-
 #include "apicv.h"
 #include "irq_vm.h"
 #include "provider.h"
+#include "stats.h"
 #include "harness.h"
 
 #define VECTOR			0x51
 #define MSI_VECTOR		0x61
 #define PIN			20	/* the GSI of the same number is on it alone */
-#define PARAMETER		"/sys/module/ferric/parameters/stats"
-#define DEBUGFS			"/sys/kernel/debug/ferric"
 
 FIXTURE(stats) {
 	struct irq_vm *ivm;
 	struct irq_cpu *cpu;
-	char path[PATH_MAX];
-	char before[2];		/* of the parameter */
+	struct stats stats;
 };
 
-static void parameter_write(const char *value)
+static void expect_counters(const struct stats *stats, u64 msi, u64 ioapic,
+			    u64 injected, u64 eoi)
 {
-	FILE *f = fopen(PARAMETER, "w");
-
-	TEST_ASSERT(f && fputs(value, f) >= 0 && !fclose(f), "cannot write " PARAMETER);
-}
-
-/* The newest directory of this process. */
-static void find_stats(char *path)
-{
-	long number, newest = -1;
-	struct dirent *entry;
-	char format[32];
-	DIR *dir;
-
-	dir = opendir(DEBUGFS);
-	TEST_ASSERT(dir, "no " DEBUGFS);
-	snprintf(format, sizeof(format), "vm-%d-%%ld", getpid());
-	while ((entry = readdir(dir))) {
-		if (sscanf(entry->d_name, format, &number) == 1 && number > newest) {
-			newest = number;
-			snprintf(path, PATH_MAX, DEBUGFS "/%s/stats", entry->d_name);
-		}
-	}
-	closedir(dir);
-	TEST_ASSERT(newest >= 0, "nothing of this process in " DEBUGFS);
-}
-
-static u64 counter(const char *path, const char *name)
-{
-	char line[64], got[32];
-	u64 value = ~0ull, n;
-	FILE *f = fopen(path, "r");
-
-	TEST_ASSERT(f, "no %s", path);
-	while (fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "%31s %lu", got, &n) == 2 && !strcmp(got, name))
-			value = n;
-	}
-	fclose(f);
-	TEST_ASSERT(value != ~0ull, "no %s in %s", name, path);
-	return value;
-}
-
-static void expect_counters(const char *path, u64 msi, u64 ioapic, u64 injected,
-			    u64 eoi)
-{
-	TEST_ASSERT_EQ(counter(path, "msi_delivered"), msi);
-	TEST_ASSERT_EQ(counter(path, "ioapic_delivered"), ioapic);
-	TEST_ASSERT_EQ(counter(path, "lapic_injected"), injected);
-	TEST_ASSERT_EQ(counter(path, "eoi"), eoi);
+	TEST_ASSERT_EQ(stats_counter(stats, "msi_delivered"), msi);
+	TEST_ASSERT_EQ(stats_counter(stats, "ioapic_delivered"), ioapic);
+	TEST_ASSERT_EQ(stats_counter(stats, "lapic_injected"), injected);
+	TEST_ASSERT_EQ(stats_counter(stats, "eoi"), eoi);
 }
 
 FIXTURE_SETUP(stats)
 {
-	FILE *f;
-
 	if (!ferric_is_loaded())
 		SKIP(return, "KVM's own irqchip does not count");
-	f = fopen(PARAMETER, "r");
-	TEST_ASSERT(f && fgets(self->before, sizeof(self->before), f),
-		    "cannot read " PARAMETER);
-	fclose(f);
-	parameter_write("Y");
 	self->ivm = irq_vm_create(1, IRQCHIP_FULL, true);
 	self->cpu = &self->ivm->cpu[0];
 	self->cpu->guest->eoi = EOI_NONE;
-	find_stats(self->path);
+	self->stats = stats_begin();
 }
 
 FIXTURE_TEARDOWN(stats)
 {
 	irq_vm_free(self->ivm);
-	parameter_write(self->before);
+	stats_end(&self->stats);
 }
 
 TEST_F(stats, tell_where_an_interrupt_has_stopped)
@@ -106,12 +51,12 @@ TEST_F(stats, tell_where_an_interrupt_has_stopped)
 	/* What a processor takes and ends, it counts nowhere. */
 	const u64 one = apicv_is_on() ? 0 : 1;
 
-	expect_counters(self->path, 0, 0, 0, 0);
+	expect_counters(&self->stats, 0, 0, 0, 0);
 	/* Sent to nobody. */
 	TEST_ASSERT_EQ(signal_msi(self->ivm, MSI_ADDR(9), 0, MSI_VECTOR), 0);
 	ioapic_set_rte(self->ivm, PIN, RTE_MASKED | RTE_LEVEL | VECTOR);
 	irq_line(self->ivm, PIN, 1);
-	expect_counters(self->path, 0, 0, 0, 0);
+	expect_counters(&self->stats, 0, 0, 0, 0);
 
 	/* Accepted, but not taken: nothing gets it on but the guest. */
 	cpu_set_cr8(cpu, 15);
@@ -120,27 +65,27 @@ TEST_F(stats, tell_where_an_interrupt_has_stopped)
 	usleep(50000);
 	cpu_take_irqs(cpu);
 	cpu_expect_no_irqs(cpu);
-	expect_counters(self->path, 1, 0, 0, 0);
+	expect_counters(&self->stats, 1, 0, 0, 0);
 
 	/* Taken, but not ended. */
 	cpu_set_cr8(cpu, 0);
 	cpu_take_irqs(cpu);
 	cpu_expect_log(cpu, MSI_VECTOR);
-	expect_counters(self->path, 1, 0, one, 0);
+	expect_counters(&self->stats, 1, 0, one, 0);
 	cpu_apic_write(cpu, APIC_EOI, 0);
-	expect_counters(self->path, 1, 0, one, one);
+	expect_counters(&self->stats, 1, 0, one, one);
 
 	/* From the I/O APIC, whose line waits for its EOI. */
 	ioapic_set_rte(self->ivm, PIN, RTE_LEVEL | VECTOR);
 	cpu_take_irqs(cpu);
 	cpu_expect_log(cpu, VECTOR);
-	expect_counters(self->path, 1, 1, 2 * one, one);
-	TEST_ASSERT_EQ(counter(self->path, "ioapic_eoi"), 0);
+	expect_counters(&self->stats, 1, 1, 2 * one, one);
+	TEST_ASSERT_EQ(stats_counter(&self->stats, "ioapic_eoi"), 0);
 	irq_line(self->ivm, PIN, 0);
 	cpu_apic_write(cpu, APIC_EOI, 0);
 	/* The EOI of a level interrupt is an exit. */
-	expect_counters(self->path, 1, 1, 2 * one, 1 + one);
-	TEST_ASSERT_EQ(counter(self->path, "ioapic_eoi"), 1);
+	expect_counters(&self->stats, 1, 1, 2 * one, 1 + one);
+	TEST_ASSERT_EQ(stats_counter(&self->stats, "ioapic_eoi"), 1);
 }
 
 TEST_HARNESS_MAIN
