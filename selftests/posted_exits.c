@@ -181,4 +181,52 @@ TEST_F(posted, by_device)
 	with_apicv_and_without(&self->pvm, BY_DEVICE);
 }
 
+#define NR_WAKES		41
+#define SETTLE_US		3000
+
+static int compare(const void *a, const void *b)
+{
+	u64 x = *(const u64 *)a, y = *(const u64 *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/*
+ * How long it takes from sending until a vCPU that slept on another CPU takes the
+ * interrupt: sent by software, which wakes it itself, or by a device, as hardware
+ * does it, by the wake-up vector.  A number for who compares; nothing is demanded.
+ */
+static void time_wakes(struct posted_vm *pvm, enum sender by)
+{
+	u64 ticks[NR_WAKES], start;
+	struct cpu_thread thread;
+	int i;
+
+	posted_vm_route(pvm, MSI_ADDR(TARGET), VECTOR);
+	pin_thread(pthread_self(), 0);
+	cpu_clear_log(pvm->cpu);
+	cpu_thread_start(&thread, pvm->cpu, guest_halt_until, NR_WAKES);
+	pin_thread(thread.thread, 1);
+	for (i = 0; i < NR_WAKES; i++) {
+		TEST_ASSERT(poll_until(vcpu_get_stat(pvm->cpu->vcpu, blocking)), "not asleep");
+		usleep(SETTLE_US);
+		start = rdtsc();
+		send_all(pvm, by, 1);
+		ticks[i] = rdtsc() - start;
+	}
+	cpu_thread_join(&thread);
+	qsort(ticks, NR_WAKES, sizeof(*ticks), compare);
+	printf("# woken by %s: %lu ticks at least, %lu the median\n", sender_name[by],
+	       ticks[0], ticks[NR_WAKES / 2]);
+}
+
+TEST_F(posted, wake_by_software_and_by_hardware)
+{
+	if (!apicv_is_on() || self->pvm.device < 0)
+		SKIP(return, "no APICv, or no " FAKE_IOMMU_PATH);
+	time_wakes(&self->pvm, BY_MSI);
+	device_connect(self->pvm.device, self->pvm.eventfd);
+	time_wakes(&self->pvm, BY_DEVICE);
+}
+
 TEST_HARNESS_MAIN
