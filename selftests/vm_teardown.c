@@ -11,6 +11,7 @@
 #include "harness.h"
 
 #define NR_IDLE			300
+#define NR_VCPUS		8
 #define PIN			20
 #define VECTOR			0x51
 #define PATIENCE		(guest_tsc_khz * 80000ull)	/* in cycles */
@@ -138,10 +139,10 @@ TEST_F(big, pit_ticks)
 /* The local APICs' own timers. */
 TEST(lapic_timers)
 {
-	struct irq_vm *ivm = irq_vm_create(IRQ_MAX_CPUS, IRQCHIP_FULL, true);
+	struct irq_vm *ivm = irq_vm_create(NR_VCPUS, IRQCHIP_FULL, true);
 	int i;
 
-	for (i = 0; i < IRQ_MAX_CPUS; i++) {
+	for (i = 0; i < NR_VCPUS; i++) {
 		cpu_apic_write(&ivm->cpu[i], APIC_LVTT, APIC_LVT_TIMER_PERIODIC | VECTOR);
 		cpu_apic_write(&ivm->cpu[i], APIC_TMICT, 200000);
 	}

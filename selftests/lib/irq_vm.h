@@ -76,7 +76,7 @@
 #define MSI_DATA_DM(mode)	((mode) << 8)
 #define MSI_DATA_LEVEL		BIT(15)
 
-#define IRQ_MAX_CPUS		8
+#define IRQ_MAX_CPUS		17
 #define IRQ_LOG_SIZE		512
 
 enum irqchip_mode {

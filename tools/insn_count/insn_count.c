@@ -35,7 +35,7 @@ enum mark {
 	MARK_OWN,		/* answers those of the chosen functions */
 };
 
-#define NR_ENTRIES		1024	/* a power of two */
+#define NR_ENTRIES		4096	/* a power of two */
 #define NR_BLOCKS		65536	/* a power of two */
 #define NR_CALLS		16
 
@@ -47,7 +47,6 @@ enum mark {
 struct call {
 	uint64_t return_address;	/* 0: unused */
 	uint64_t stack;			/* after it has returned */
-	uint64_t entered;		/* total at that time */
 };
 
 /* Instructions that are executed together. */
@@ -63,7 +62,7 @@ static uint64_t entries[NR_ENTRIES];
 static unsigned int nr_entries;
 static struct block *blocks;
 static char *profile;
-static GByteArray *buffer;
+static struct g_byte_array *buffer;
 static struct qemu_plugin_register *rax, *rdi, *rsp;
 
 static uint64_t hash(uint64_t address)
@@ -108,7 +107,8 @@ static void count_block(const struct block *block)
 {
 	struct block *slot = &blocks[hash(block->address) % NR_BLOCKS];
 
-	while (slot->address && (slot->address != block->address || slot->length != block->length)) {
+	while (slot->address &&
+	       (slot->address != block->address || slot->length != block->length)) {
 		if (++slot == &blocks[NR_BLOCKS])
 			slot = blocks;
 	}
@@ -126,18 +126,6 @@ static void begin(void)
 	armed = true;
 }
 
-static void end(void)
-{
-	int i;
-
-	armed = false;
-	/* Some may not have returned. */
-	for (i = 0; i < NR_CALLS; i++) {
-		if (calls[i].return_address)
-			own += total - calls[i].entered;
-	}
-}
-
 static void at_mark(unsigned int index, void *data)
 {
 	uint64_t answer = 0;
@@ -153,7 +141,7 @@ static void at_mark(unsigned int index, void *data)
 		begin();
 		return;
 	case MARK_END:
-		end();
+		armed = false;
 		return;
 	case MARK_TOTAL:
 		answer = total;
@@ -169,21 +157,21 @@ static void at_mark(unsigned int index, void *data)
 	qemu_plugin_write_register(rax, buffer);
 }
 
-static void enter(uint64_t stack)
+static bool enter(uint64_t stack)
 {
 	struct call *call = calls;
 
 	g_byte_array_set_size(buffer, 0);
 	if (!qemu_plugin_read_memory_vaddr(stack, buffer, 8) || buffer->len != 8)
-		return;
+		return false;
 	while (call->return_address) {
 		if (++call == &calls[NR_CALLS])
-			return;
+			return false;
 	}
 	memcpy(&call->return_address, buffer->data, 8);
 	call->stack = stack + 8;
-	call->entered = total;
 	nr_calls++;
+	return true;
 }
 
 /* Are two addresses on the same kernel stack, or on none that is known? */
@@ -192,7 +180,10 @@ static bool same_stack(uint64_t a, uint64_t b)
 	return (a ^ b) < 0x4000;
 }
 
-/* Has one of the chosen functions returned, or is one in progress on this stack? */
+/*
+ * Is one of the chosen functions in progress on this stack?  Another processor,
+ * and an interrupt that has a stack of its own, are not in it.
+ */
 static bool in_call(uint64_t address, uint64_t stack)
 {
 	struct call *call;
@@ -201,9 +192,9 @@ static bool in_call(uint64_t address, uint64_t stack)
 		if (!call->return_address || !same_stack(stack, call->stack))
 			continue;
 		if (address == call->return_address && stack == call->stack) {
-			own += total - call->entered;
 			call->return_address = 0;
 			nr_calls--;
+			return false;
 		}
 		return true;
 	}
@@ -222,8 +213,8 @@ static void at_block(unsigned int index, void *data)
 	if (entry || nr_calls) {
 		uint64_t stack = read_register(rsp);
 
-		if (!in_call(block->address, stack) && entry)
-			enter(stack);
+		if (in_call(block->address, stack) || (entry && enter(stack)))
+			own += block->length;
 	}
 	total += block->length;
 	if (profile)
@@ -255,9 +246,11 @@ static void at_translation(struct qemu_plugin_tb *tb, void *unused)
 		for (i = 0; i < n; i++) {
 			struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
 
-			if (is_mark(insn, &mark))
-				qemu_plugin_register_vcpu_insn_exec_cb(insn, at_mark,
-					QEMU_PLUGIN_CB_RW_REGS, (void *)(uintptr_t)mark);
+			if (!is_mark(insn, &mark))
+				continue;
+			qemu_plugin_register_vcpu_insn_exec_cb(insn, at_mark,
+							       QEMU_PLUGIN_CB_RW_REGS,
+							       (void *)(uintptr_t)mark);
 		}
 		return;
 	}
@@ -272,11 +265,11 @@ static void at_translation(struct qemu_plugin_tb *tb, void *unused)
 
 static void at_start(unsigned int index, void *unused)
 {
-	GArray *regs = qemu_plugin_get_registers();
+	struct g_array *regs = qemu_plugin_get_registers();
 	unsigned int i;
 
 	for (i = 0; i < regs->len; i++) {
-		qemu_plugin_reg_descriptor *reg = &((qemu_plugin_reg_descriptor *)regs->data)[i];
+		const struct qemu_plugin_reg_descriptor *reg = &regs->data[i];
 
 		if (!strcmp(reg->name, "rax"))
 			rax = reg->handle;
@@ -312,7 +305,7 @@ static void at_exit(void *unused)
 	fclose(file);
 }
 
-int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int argc, char **argv)
+int qemu_plugin_install(uint64_t id, const struct qemu_info *info, int argc, char **argv)
 {
 	int i;
 
