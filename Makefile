@@ -7,7 +7,7 @@ DEBUG ?= 0
 KCSAN ?= 0
 VARIANT := $(if $(filter-out 0 n no,$(DEBUG)),debug,$(if $(filter-out 0 n no,$(KCSAN)),kcsan,normal))
 
-.PHONY: help setup kernel module run test test-bochs fuzz migrate host-test coverage mutants vm-shell check clean
+.PHONY: help setup kernel module run test test-bochs fuzz migrate bench host-test coverage mutants vm-shell check clean
 
 help:
 	@echo 'make run       boot an SMP Linux guest of an unmodified QEMU on ferric, and check it'
@@ -15,6 +15,7 @@ help:
 	@echo 'make test-bochs  in Bochs, with kvm-intel and APICv; a quarter of an hour'
 	@echo 'make fuzz      KVM against ferric by random steps; SECONDS=600 SEED=1'
 	@echo 'make migrate   QEMU migrates guests under load between KVM and ferric; 50 round trips each'
+	@echo 'make bench     instructions of each operation, on KVM and on ferric; a table, a chart'
 	@echo 'make setup     install what is needed (done by the others as well)'
 	@echo 'make kernel    build the custom kernel; prints its directory'
 	@echo 'make module    build ferric.ko; prints its path'
@@ -50,6 +51,9 @@ fuzz: setup
 
 migrate: setup
 	@scripts/guest-migrate --kernel $(VARIANT)
+
+bench: setup
+	@scripts/bench --kernel $(VARIANT)
 
 host-test:
 	@cargo test --locked

@@ -8,7 +8,7 @@
 #include "irq_ioctl.h"
 
 #define SETTLE_US		100000
-#define NR_VMS			16
+#define NR_VMS			64
 #define NR_VCPUS		255
 #define VECTOR_TO_LAST		0x55
 
@@ -131,6 +131,10 @@ static long free_memory(void)
 	return pages * getpagesize();
 }
 
+/*
+ * Free pages are counted, so a few that are on some CPU's list are missed; and
+ * what the kernel has cached of its own objects is not given back at once.
+ */
 void measure_memory(enum provider provider, long *vm_bytes, long *vcpu_bytes)
 {
 	struct kvm_vm *vms[NR_VMS];

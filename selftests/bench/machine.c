@@ -58,13 +58,13 @@ void idle_vcpu_enable(int fd, bool x2apic)
 	do_ioctl(fd, KVM_SET_LAPIC, &state);
 }
 
-/* The first eight get a bit each of the flat logical destination. */
+/* The first seven get a bit each of the flat logical destination. */
 static void set_flat_id(int fd, u32 number)
 {
 	struct kvm_lapic_state state;
 
 	do_ioctl(fd, KVM_GET_LAPIC, &state);
-	state_set_reg(&state, APIC_LDR, number < 8 ? BIT(24 + number) : 0);
+	state_set_reg(&state, APIC_LDR, number < 7 ? BIT(24 + number) : 0);
 	do_ioctl(fd, KVM_SET_LAPIC, &state);
 }
 

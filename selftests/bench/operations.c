@@ -109,8 +109,9 @@ const struct operation operations[] = {
 
 	{ "xapic_multicast_4", XAPIC_64, run_to_stopped, op_write32, MMIO_ICR, LOGICAL | FIRST,
 	  .targets = 4, .icr2 = SET_APIC_DEST_FIELD(0xfu) },
-	{ "xapic_multicast_8", XAPIC_64, run_to_stopped, op_write32, MMIO_ICR, LOGICAL | FIRST,
-	  .targets = 8, .icr2 = SET_APIC_DEST_FIELD(0xffu) },
+	/* All eight bits are a broadcast. */
+	{ "xapic_multicast_7", XAPIC_64, run_to_stopped, op_write32, MMIO_ICR, LOGICAL | FIRST,
+	  .targets = 7, .icr2 = SET_APIC_DEST_FIELD(0x7fu) },
 	{ "xapic_all_but_self_64", XAPIC_64, run_to_stopped, op_write32, MMIO_ICR,
 	  APIC_DEST_ALLBUT | FIRST, .targets = 64 },
 	{ "xapic_broadcast_64", XAPIC_64, run_to_stopped, op_write32, MMIO_ICR, FIRST,
@@ -135,7 +136,7 @@ const struct operation operations[] = {
 	  .targets = 64 },
 	{ "hyperv_ipi_all_64", HYPERV_64, run_hv_to_stopped, op_hv_ipi_ex, 0, FIRST_VECTOR,
 	  .targets = 64 },
-	{ "hyperv_ipi_4_of_255", HYPERV_255, run_hv_to_stopped, op_hv_ipi, 0x1e, FIRST_VECTOR,
+	{ "hyperv_ipi_4", HYPERV_255, run_hv_to_stopped, op_hv_ipi, 0x1e, FIRST_VECTOR,
 	  .targets = 4 },
 	{ "hyperv_ipi_ex_255", HYPERV_255, run_hv_to_stopped, op_hv_ipi_ex, 255, FIRST_VECTOR,
 	  .targets = 255 },
