@@ -129,6 +129,7 @@ struct boot {
 	u32 vcpus;
 	u32 rounds;
 };
+
 extern const struct boot boots[];
 extern const u32 nr_boots;
 bool count_boot(enum provider provider, u32 vcpus, struct count *create, struct count *map);

@@ -20,8 +20,10 @@ const struct shape shapes[] = {
 	/* 0xff is everybody. */
 	[XAPIC_254] = { .runnable = 1, .first_id = 1, .idle = 254 },
 	[HYPERV_MANY] = { .x2apic = true, .hyperv = true, .runnable = 17, .first_id = 16 },
-	[HYPERV_64] = { .x2apic = true, .hyperv = true, .runnable = 1, .first_id = 1, .idle = 64 },
-	[HYPERV_255] = { .x2apic = true, .hyperv = true, .runnable = 1, .first_id = 1, .idle = 255 },
+	[HYPERV_64] = { .x2apic = true, .hyperv = true, .runnable = 1, .first_id = 1,
+			.idle = 64 },
+	[HYPERV_255] = { .x2apic = true, .hyperv = true, .runnable = 1, .first_id = 1,
+			 .idle = 255 },
 };
 
 const u32 nr_shapes = ARRAY_SIZE(shapes);
