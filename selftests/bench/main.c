@@ -85,6 +85,8 @@ static void count_operation(struct machine **machines, const struct operation *o
 		for (p = 0; p < nr_providers && ok; p++) {
 			prepare(machines[p], o);
 			ok = o->run(machines[p], o);
+			/* Nothing is left over for the other one, such as a timer. */
+			lapic_set(machines[p]->cpu, machines[p]->initial);
 			for (i = NR_FIRST; i < NR_BATCH; i++)
 				add_sample(&samples[p], &machines[p]->meter->count[i]);
 			if (!ok)
