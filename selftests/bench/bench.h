@@ -17,7 +17,7 @@
  */
 #define NR_BATCHES		3
 #define NR_FIRST		4
-#define NR_COUNTED		17
+#define NR_COUNTED		33
 #define NR_BATCH		(NR_FIRST + NR_COUNTED)
 
 /* Where the vectors begin of what is sent to vCPUs that do not run. */
@@ -124,7 +124,6 @@ bool run_get_lapic(struct machine *m, const struct operation *o);
 bool run_set_lapic(struct machine *m, const struct operation *o);
 
 /* boot.c: the work of many vCPUs that appear, and their memory. */
-#define MAX_BOOTS		5
 struct boot {
 	u32 vcpus;
 	u32 rounds;

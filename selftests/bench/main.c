@@ -25,6 +25,8 @@
 #define MAX_ROUNDS		(NR_BATCHES * NR_COUNTED)
 #define NR_MEMORY_ROUNDS	3
 #define MAX_NAMES		4096
+/* Until nothing is left of the machine's own start, e.g. timers. */
+#define SETTLE_SECONDS		30
 
 static const char * const provider_names[NR_PROVIDERS] = {
 	[PROVIDER_KVM] = "kvm",
@@ -262,6 +264,7 @@ int main(int argc, char **argv)
 		plan += nr_boots;
 	plan += is_chosen("memory");
 	ksft_set_plan(plan);
+	sleep(SETTLE_SECONDS);
 	for (shape = 0; shape < nr_shapes; shape++) {
 		pin_self_to_cpu(0);
 		count_operations(shape);

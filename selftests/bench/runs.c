@@ -12,7 +12,9 @@
 #define GSI_LEVEL		17
 #define GSI_MSI			19
 #define TDCR_DIV_1		0xb
-#define PATIENCE_MS		10000
+/* In this time a wake-up, or a grace period and what waits for it, is over. */
+#define PAUSE_US		2000
+#define SETTLE_US		30000
 
 static void eoi_at(struct irq_cpu *cpu, bool yes)
 {
@@ -302,8 +304,9 @@ bool run_irqfd_msi(struct machine *m, const struct operation *o)
 }
 
 /*
- * Rounds that begin with a write to an eventfd and end in the target; whoever
- * sleeps in the meantime, does it before the next one.
+ * Rounds that begin with a write to an eventfd and end in the target. This thread
+ * sleeps until after the end, since it must neither be in the way of the worker
+ * that carries it out, nor be woken by what is counted.
  */
 static bool run_eventfd(struct machine *m, int fd, int resamplefd)
 {
@@ -315,12 +318,11 @@ static bool run_eventfd(struct machine *m, int fd, int resamplefd)
 		meter->ended = false;
 		count_begin();
 		eventfd_signal(fd);
-		if (resamplefd >= 0 && eventfd_take(resamplefd, PATIENCE_MS) != 1)
+		usleep(PAUSE_US);
+		if (!READ_ONCE(meter->ended) ||
+		    (resamplefd >= 0 && eventfd_take(resamplefd, 0) != 1))
 			return false;
-		while (!READ_ONCE(meter->ended))
-			cpu_relax();
 		meter->count[i] = count_read();
-		usleep(1000);
 		if (READ_ONCE(meter->arrived) > 1)
 			meter->repeated++;
 		else
@@ -373,6 +375,8 @@ static bool run_lapic_ioctl(struct machine *m, unsigned long cmd)
 	int i, r;
 
 	for (i = 0; i < NR_BATCH; i++) {
+		/* What it leaves to RCU costs more if there is some already. */
+		usleep(SETTLE_US);
 		count_begin();
 		r = ioctl(m->cpu->vcpu->fd, cmd, &state);
 		count_end();
