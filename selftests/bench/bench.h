@@ -36,6 +36,7 @@ struct bench_meter {
 	bool ended;		/* the last of them has come */
 	bool stop;		/* for the targets */
 	u32 ready;		/* targets that wait for interrupts */
+	u64 period, phase;	/* when a round may begin, by the guest's TSC; or 0 */
 	u32 repeated;		/* rounds, see MAX_DOUBLED */
 	struct count count[NR_BATCH];
 };

@@ -8,6 +8,7 @@
 /* Long enough for a target that was woken to be blocked again. */
 #define SETTLE_TICKS		200000
 #define SETTLE_TICKS_EACH	60000
+#define DELAY_LOOPS		20000
 
 void op_pv_ipi(u64 to, u64 vector)
 {
@@ -158,14 +159,34 @@ void bench_on_irq(u8 vector)
 	WRITE_ONCE(m->ended, true);
 }
 
+/* Without PAUSE, at which the emulator goes on with another processor. */
+static void delay(void)
+{
+	int i;
+
+	for (i = 0; i < DELAY_LOOPS; i++)
+		asm volatile("" : : : "memory");
+}
+
+/* Until the targets are blocked again, and the next round may begin. */
+static void settle(struct bench_meter *m)
+{
+	u64 start = rdtsc();
+
+	while (rdtsc() - start < SETTLE_TICKS + SETTLE_TICKS_EACH * m->expected)
+		cpu_relax();
+	while (m->period && (rdtsc() - m->phase) % m->period > m->period / 16)
+		delay();
+}
+
 /* Sending to targets, until the last of them has it. */
 u64 bench_send(u64 meter, u64 unused, u64 unused2)
 {
 	struct bench_meter *m = (void *)meter;
 	struct count count;
-	u64 start;
 	int i = 0;
 
+	settle(m);
 	while (i < NR_BATCH) {
 		m->arrived = 0;
 		m->ended = false;
@@ -174,9 +195,7 @@ u64 bench_send(u64 meter, u64 unused, u64 unused2)
 		while (!READ_ONCE(m->ended))
 			cpu_relax();
 		count = count_read();
-		start = rdtsc();
-		while (rdtsc() - start < SETTLE_TICKS + SETTLE_TICKS_EACH * m->expected)
-			cpu_relax();
+		settle(m);
 		m->count[i] = count;
 		i += got(m, READ_ONCE(m->arrived));
 	}

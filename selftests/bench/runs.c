@@ -4,17 +4,20 @@
  * must have done, since a number is worth nothing if the path was another one.
  */
 #include <pthread.h>
+#include <sched.h>
 
 #include "bench.h"
+#include "cpu_thread.h"
 #include "hyperv.h"
 
 #define LOW_VECTOR		0x25
 #define GSI_LEVEL		17
 #define GSI_MSI			19
 #define TDCR_DIV_1		0xb
-/* In this time a wake-up, or a grace period and what waits for it, is over. */
-#define PAUSE_US		2000
+/* In this time grace periods are over. */
 #define SETTLE_US		30000
+/* Of the kernel's timer interrupt. */
+#define TICK_NS			4000000ull
 
 static void eoi_at(struct irq_cpu *cpu, bool yes)
 {
@@ -147,10 +150,33 @@ static bool targets_took(struct targets *ts, struct machine *m)
 	return true;
 }
 
+/*
+ * Where several CPUs work, a round begins at one time between two ticks: the
+ * emulator lets a CPU run until the next timer is due at most.
+ */
+static void wait_for_phase(void)
+{
+	u64 next = (now_ns() / TICK_NS + 1) * TICK_NS + TICK_NS / 4;
+	struct timespec time = { .tv_sec = next / 1000000000, .tv_nsec = next % 1000000000 };
+
+	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &time, NULL);
+}
+
+/* The same for rounds that a guest begins. */
+static void set_phase(struct machine *m)
+{
+	u64 since = now_ns() % TICK_NS;
+
+	m->meter->period = TICK_NS * guest_tsc_khz / 1000000;
+	m->meter->phase = cpu_rdtsc(m->cpu) + (TICK_NS / 4 - since) * guest_tsc_khz / 1000000;
+}
+
 static bool run_to_targets(struct machine *m, const struct operation *o, bool spin)
 {
 	struct targets ts;
 
+	if (o->targets > 1 && !spin)
+		set_phase(m);
 	targets_start(&ts, m, o->targets, spin);
 	call(m, bench_send);
 	targets_end(&ts);
@@ -305,8 +331,8 @@ bool run_irqfd_msi(struct machine *m, const struct operation *o)
 
 /*
  * Rounds that begin with a write to an eventfd and end in the target. This thread
- * sleeps until after the end, since it must neither be in the way of the worker
- * that carries it out, nor be woken by what is counted.
+ * lets the worker run that carries it out, if there is one on its CPU; it does not
+ * sleep, since that would be in the count.
  */
 static bool run_eventfd(struct machine *m, int fd, int resamplefd)
 {
@@ -314,15 +340,18 @@ static bool run_eventfd(struct machine *m, int fd, int resamplefd)
 	int i = 0;
 
 	while (i < NR_BATCH) {
+		wait_for_phase();
 		meter->arrived = 0;
 		meter->ended = false;
 		count_begin();
 		eventfd_signal(fd);
-		usleep(PAUSE_US);
-		if (!READ_ONCE(meter->ended) ||
-		    (resamplefd >= 0 && eventfd_take(resamplefd, 0) != 1))
-			return false;
+		if (resamplefd >= 0)
+			sched_yield();
+		while (!READ_ONCE(meter->ended))
+			cpu_relax();
 		meter->count[i] = count_read();
+		if (resamplefd >= 0 && eventfd_take(resamplefd, 0) != 1)
+			return false;
 		if (READ_ONCE(meter->arrived) > 1)
 			meter->repeated++;
 		else
@@ -349,6 +378,23 @@ bool run_irqfd_msi_to_halted(struct machine *m, const struct operation *o)
 	return ok && targets_took(&ts, m);
 }
 
+/* It is a level that stays until the EOI, which is told. */
+static bool resamples(struct machine *m, int fd, int resamplefd)
+{
+	struct irq_cpu *target = &m->ivm->cpu[1];
+	bool ok;
+
+	eventfd_signal(fd);
+	ok = lapic_wait_irr(target, VECTOR) &&
+	     (ioapic_rte(m->ivm, GSI_LEVEL) & RTE_REMOTE_IRR) && !eventfd_take(resamplefd, 0);
+	target->guest->on_irq = NULL;
+	cpu_take_irqs(target);
+	target->guest->on_irq = bench_on_irq;
+	cpu_clear_log(target);
+	return ok && eventfd_take(resamplefd, 0) == 1 &&
+	       !(ioapic_rte(m->ivm, GSI_LEVEL) & RTE_REMOTE_IRR);
+}
+
 /* Level assert, the target's EOI, and the resample eventfd that it signals. */
 bool run_resample(struct machine *m, const struct operation *o)
 {
@@ -358,15 +404,16 @@ bool run_resample(struct machine *m, const struct operation *o)
 	bool ok;
 
 	ioapic_set_rte(m->ivm, GSI_LEVEL, RTE_DEST(1) | RTE_LEVEL | VECTOR);
+	if (!resamples(m, fd, resamplefd))
+		return false;
 	m->meter->until_eoi = true;
 	targets_start(&ts, m, 1, true);
 	ok = run_eventfd(m, fd, resamplefd);
 	targets_end(&ts);
-	ok = !(ioapic_rte(m->ivm, GSI_LEVEL) & RTE_REMOTE_IRR) && ok;
 	ioapic_set_rte(m->ivm, GSI_LEVEL, RTE_MASKED);
 	kvm_close(fd);
 	kvm_close(resamplefd);
-	return ok;
+	return ok && targets_took(&ts, m);
 }
 
 static bool run_lapic_ioctl(struct machine *m, unsigned long cmd)
