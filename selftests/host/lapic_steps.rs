@@ -278,7 +278,7 @@ pub fn on_model(machine: &Machine, step: &Step) -> Answer {
             Err(FastError::WouldBlock) => -11,
         },
         Step::Tpr(tpr) => {
-            apic.set_tpr(*tpr);
+            apic.sync_tpr(*tpr);
             0
         }
         Step::Accept(icr) => apic.accept(&message(*icr)).into(),

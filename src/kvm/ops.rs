@@ -356,7 +356,7 @@ unsafe extern "C" fn ack_interrupt(lapic: *mut kvm_lapic, vector: c_int) {
 }
 
 unsafe extern "C" fn set_tpr(lapic: *mut kvm_lapic, tpr: u8) {
-    vcpu!(lapic).apic().set_tpr(tpr);
+    vcpu!(lapic).apic().sync_tpr(tpr);
 }
 
 unsafe extern "C" fn update_ppr(lapic: *mut kvm_lapic) {

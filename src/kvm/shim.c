@@ -273,6 +273,13 @@ bool ferric_apicv_activated(struct kvm *kvm)
 	return kvm_apicv_activated(kvm);
 }
 
+/* Settled when the VM is created. */
+bool ferric_may_be_accelerated(struct kvm *kvm)
+{
+	return !(READ_ONCE(kvm->arch.apicv_inhibit_reasons) &
+		 BIT(APICV_INHIBIT_REASON_DISABLED));
+}
+
 bool ferric_has_quirk_lapic_mmio_hole(struct kvm *kvm)
 {
 	return kvm_check_has_quirk(kvm, KVM_X86_QUIRK_LAPIC_MMIO_HOLE);
@@ -343,10 +350,22 @@ void ferric_fire_mask_notifiers(struct kvm *kvm, unsigned int chip,
 
 /* The vCPU. */
 
+static void **ferric_hyperv(struct kvm_vcpu *vcpu)
+{
+#ifdef CONFIG_KVM_HYPERV
+	return (void **)&vcpu->arch.hyperv;
+#else
+	static void *none;
+
+	return &none;
+#endif
+}
+
 void ferric_vcpu_fields(struct kvm_vcpu *vcpu, struct ferric_vcpu_fields *f)
 {
 	struct kvm_vcpu_arch *arch = &vcpu->arch;
 
+	BUILD_BUG_ON(FERRIC_REQ_EVENT != (KVM_REQ_EVENT & KVM_REQUEST_MASK));
 	*f = (struct ferric_vcpu_fields) {
 		.apic_base = &arch->apic_base,
 		.ioapic_handled_vectors = arch->ioapic_handled_vectors,
@@ -362,6 +381,10 @@ void ferric_vcpu_fields(struct kvm_vcpu *vcpu, struct ferric_vcpu_fields *f)
 		.pv_unhalted = &arch->pv.pv_unhalted,
 		.tpr_access_reporting = &arch->tpr_access_reporting,
 		.vcpu_idx = &vcpu->vcpu_idx,
+		.requests = &vcpu->requests,
+		.mode = &vcpu->mode,
+		.sleeper = (void **)&vcpu->wait.task,
+		.hyperv = ferric_hyperv(vcpu),
 		.vcpu_id = vcpu->vcpu_id,
 	};
 }

@@ -11,6 +11,7 @@
 
 #include <linux/jump_label.h>
 #include <linux/kvm_host.h>
+#include <linux/tracepoint-defs.h>
 
 #include <asm/irq_vectors.h>
 
@@ -37,7 +38,26 @@ struct ferric_vcpu_fields {
 	bool *pv_unhalted;
 	bool *tpr_access_reporting;
 	int *vcpu_idx;
+	u64 *requests;
+	int *mode;
+	void **sleeper;			/* struct task_struct ** */
+	void **hyperv;			/* struct kvm_vcpu_hv ** */
 	u32 vcpu_id;
+};
+
+/* KVM's tracepoints, which cost a NOP while they are off. */
+extern struct tracepoint __tracepoint_kvm_apic;
+extern struct tracepoint __tracepoint_kvm_apic_accept_irq;
+extern struct tracepoint __tracepoint_kvm_apic_ipi;
+extern struct tracepoint __tracepoint_kvm_eoi;
+extern struct tracepoint __tracepoint_kvm_hv_timer_state;
+extern struct tracepoint __tracepoint_kvm_pv_eoi;
+extern struct tracepoint __tracepoint_kvm_wait_lapic_expire;
+
+/* KVM_REQ_EVENT's bit in *requests, and a value of *mode. */
+enum {
+	FERRIC_REQ_EVENT = KVM_REQUEST_ARCH_BASE + 6,
+	FERRIC_IN_GUEST_MODE = IN_GUEST_MODE,
 };
 
 /* No VM has more vCPUs, nor higher IDs. */
@@ -118,6 +138,7 @@ unsigned int ferric_online_vcpus(struct kvm *kvm);
 struct kvm_lapic *ferric_lapic_by_index(struct kvm *kvm, unsigned int index);
 u32 ferric_suppress_eoi_broadcast_mode(struct kvm *kvm);
 bool ferric_apicv_activated(struct kvm *kvm);
+bool ferric_may_be_accelerated(struct kvm *kvm);
 bool ferric_has_quirk_lapic_mmio_hole(struct kvm *kvm);
 bool ferric_has_quirk_lint0_reenabled(struct kvm *kvm);
 bool ferric_vector_hashing(void);

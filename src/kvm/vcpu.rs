@@ -8,7 +8,7 @@ use super::field::Field;
 use super::posted::Posted;
 use super::vm::Vm;
 use crate::model::destination::{self, Source};
-use crate::model::lapic::{LocalApic, Own, RegisterPage};
+use crate::model::lapic::{LocalApic, Own};
 use crate::model::message::Message;
 use crate::model::sync::{assert_exclusive_writer, AtomicBool, AtomicU32, AtomicU64, Ordering};
 use core::cell::UnsafeCell;
@@ -32,6 +32,12 @@ struct Fields {
     pv_unhalted: Field<AtomicBool>,
     tpr_access_reporting: Field<AtomicBool>,
     index: Field<AtomicU32>,
+    requests: Field<AtomicU64>,
+    mode: Field<AtomicU32>,
+    /// The thread that sleeps in the vCPU's rcuwait, or null.
+    sleeper: Field<AtomicU64>,
+    /// `struct kvm_vcpu_hv`, or null.
+    hyperv: Field<AtomicU64>,
 }
 
 /// `highest_stale_pending_ioapic_eoi` when there is none.
@@ -102,6 +108,10 @@ impl Vcpu {
                 pv_unhalted: Field::new(raw.pv_unhalted),
                 tpr_access_reporting: Field::new(raw.tpr_access_reporting),
                 index: Field::new(raw.vcpu_idx),
+                requests: Field::new(raw.requests),
+                mode: Field::new(raw.mode),
+                sleeper: Field::new(raw.sleeper),
+                hyperv: Field::new(raw.hyperv),
             }
         };
         // INVARIANT: `repr(C)` puts `lapic` first; KVM fills in what it says
@@ -134,11 +144,7 @@ impl Vcpu {
     /// The model of this APIC.
     #[inline(always)]
     pub(super) fn apic(&self) -> LocalApic<'_, Self> {
-        // SAFETY: By the type invariants: `regs` is set once, before anybody
-        // can have this reference, and a page is a `RegisterPage`, all of
-        // whose words are atomics.
-        let regs = unsafe { &*(*self.lapic.get()).regs.cast::<RegisterPage>() };
-        LocalApic::new(regs, &self.own, self)
+        LocalApic::new(self)
     }
 
     /// The VM.

@@ -64,6 +64,7 @@ pub(super) struct Vm {
     map_lock: Mutex<()>,
     vector_hashing: bool,
     has_posted_interrupts: bool,
+    may_be_accelerated: bool,
     x2apic_icr_is_split: bool,
     #[pin]
     stats: File<Stats>,
@@ -101,10 +102,11 @@ impl Vm {
         let dir = stats::vm_dir()?;
         // SAFETY: The functions read settings of KVM that do not change while
         // there is a VM.
-        let (vector_hashing, has_posted_interrupts, x2apic_icr_is_split) = unsafe {
+        let (vector_hashing, has_posted_interrupts, may_be_accelerated, x2apic_icr_is_split) = unsafe {
             (
                 bindings::ferric_vector_hashing(),
                 bindings::ferric_has_sync_pir_to_irr(),
+                bindings::ferric_may_be_accelerated(kvm.as_ptr()),
                 bindings::ferric_x2apic_icr_is_split(),
             )
         };
@@ -118,6 +120,7 @@ impl Vm {
                 map_lock <- new_mutex!((), "ferric::map_lock"),
                 vector_hashing,
                 has_posted_interrupts,
+                may_be_accelerated,
                 x2apic_icr_is_split,
                 stats <- dir.read_only_file(c"stats", Stats::new()),
             }),
@@ -218,6 +221,12 @@ impl Vm {
     #[inline(always)]
     pub(super) fn has_posted_interrupts(&self) -> bool {
         self.has_posted_interrupts
+    }
+
+    /// Can the CPU ever deliver interrupts of this VM by itself (APICv, AVIC)?
+    #[inline(always)]
+    pub(super) fn may_be_accelerated(&self) -> bool {
+        self.may_be_accelerated
     }
 
     /// Does the host's CPU keep the x2APIC ICR in two registers?

@@ -2,9 +2,10 @@
 
 //! The local APIC.
 //!
-//! A [`LocalApic`] is a view of three things: the register page, which the
-//! hardware may be writing ([`page`]); the model's own state ([`Own`]); and the
-//! surroundings ([`host`]). It is made where it is needed and costs nothing.
+//! A [`LocalApic`] is a view of the surroundings ([`host`]), which hold the
+//! register page, which the hardware may be writing ([`page`]), and the model's
+//! own state ([`Own`]). It is one pointer: it is made where it is needed, and
+//! goes from function to function in a register.
 //!
 //! # Who touches what
 //!
@@ -50,7 +51,7 @@ mod tests;
 use super::destination::Identity;
 use super::sync::{Ordering, Owned};
 pub use base::Mode;
-pub use host::{HighestIrr, Host, Shared, SuppressEoiBroadcast};
+pub use host::{Host, Shared, SuppressEoiBroadcast};
 pub use page::{RegisterPage, SavedRegisters, Vectors};
 pub use register::Offset;
 pub use timer::Timer;
@@ -69,9 +70,10 @@ pub struct Invalid;
 pub struct Own {
     /// The timer, which its callback touches too.
     pub timer: Timer,
-    /// Number of vectors in service; always 1 while APICv is active, since the
-    /// CPU changes ISR then.
-    in_service: Owned<u32>,
+    /// A bit for each of ISR's parts in which a bit may be set, and certainly for
+    /// those in which one is; all of them while APICv is active, since the CPU
+    /// changes ISR then.
+    parts_in_service: Owned<u32>,
     /// Highest vector in service; [`UNKNOWN`] if ISR must be searched.
     highest_in_service: Owned<u32>,
     /// Was LVT0 an unmasked NMI at its last write?
@@ -80,13 +82,14 @@ pub struct Own {
     restored: restored::Restored,
 }
 
+/// All of ISR's parts.
+const ALL_PARTS: u32 = 0xff;
+
 /// No vector is known to be the highest in service.
 const UNKNOWN: u32 = u32::MAX;
 
 /// A local APIC.
 pub struct LocalApic<'a, H: Host> {
-    regs: &'a RegisterPage,
-    own: &'a Own,
     host: &'a H,
 }
 
@@ -99,64 +102,70 @@ impl<H: Host> Clone for LocalApic<'_, H> {
 impl<H: Host> Copy for LocalApic<'_, H> {}
 
 impl<'a, H: Host> LocalApic<'a, H> {
-    /// The APIC with these registers, in these surroundings.
+    /// The APIC in these surroundings, which hold its registers and its state.
     #[inline(always)]
-    pub fn new(regs: &'a RegisterPage, own: &'a Own, host: &'a H) -> Self {
-        Self { regs, own, host }
+    pub fn new(host: &'a H) -> Self {
+        Self { host }
     }
 
     /// The register page.
     #[inline(always)]
-    pub fn regs(&self) -> &'a RegisterPage {
-        self.regs
+    pub fn regs(self) -> &'a RegisterPage {
+        self.host.regs()
+    }
+
+    /// The model's own state.
+    #[inline(always)]
+    fn own(self) -> &'a Own {
+        self.host.own()
     }
 
     /// The surroundings.
     #[inline(always)]
-    pub fn host(&self) -> &'a H {
+    pub fn host(self) -> &'a H {
         self.host
     }
 
     /// Disabled, xAPIC or x2APIC. Any context.
     #[inline]
-    pub fn mode(&self) -> Mode {
+    pub fn mode(self) -> Mode {
         Mode::of(self.host.apic_base().load(Ordering::Relaxed))
     }
 
     /// Is the global enable bit set?
     #[inline(always)]
-    pub fn is_hardware_enabled(&self) -> bool {
+    pub fn is_hardware_enabled(self) -> bool {
         self.host.apic_base().load(Ordering::Relaxed) & base::ENABLE != 0
     }
 
     /// Is the software enable bit set?
     #[inline(always)]
-    pub fn is_software_enabled(&self) -> bool {
+    pub fn is_software_enabled(self) -> bool {
         self.host.software_enabled().load(Ordering::Relaxed)
     }
 
     /// Is it in x2APIC mode?
     #[inline(always)]
-    pub fn is_x2apic(&self) -> bool {
+    pub fn is_x2apic(self) -> bool {
         self.host.apic_base().load(Ordering::Relaxed) & base::X2APIC != 0
     }
 
     /// Does the hardware deliver this vCPU's interrupts?
     #[inline(always)]
-    fn is_apicv_active(&self) -> bool {
+    fn is_apicv_active(self) -> bool {
         self.host.apicv_active().load(Ordering::Relaxed)
     }
 
     /// How this APIC is addressed. Any context; if its registers are being
     /// changed, the map is dirty and will be built again.
-    pub fn identity(&self) -> Identity {
+    pub fn identity(self) -> Identity {
         Identity {
             x2apic_id: self.host.vcpu_id(),
-            xapic_id: (self.regs.read(Offset::ID) >> 24) as u8,
+            xapic_id: (self.regs().read(Offset::ID) >> 24) as u8,
             is_x2apic: self.is_x2apic(),
             is_software_enabled: self.is_software_enabled(),
-            ldr: self.regs.read(Offset::LDR),
-            dfr: self.regs.read(Offset::DFR),
+            ldr: self.regs().read(Offset::LDR),
+            dfr: self.regs().read(Offset::DFR),
         }
     }
 }

@@ -7,12 +7,26 @@ use super::super::bindings;
 use super::super::stats::Event;
 use super::{or_none, vector, Vcpu};
 use crate::model::ioapic::Eoi;
-use crate::model::lapic::{HighestIrr, Host, Shared, SuppressEoiBroadcast};
+use crate::model::lapic::{Host, Own, RegisterPage, Shared, SuppressEoiBroadcast};
 use crate::model::message::{DeliveryMode, Message, Trigger};
 use crate::model::sync::{fence, AtomicBool, AtomicU32, AtomicU64, Ordering};
 use kernel::ffi::c_int;
+use kernel::static_branch_unlikely;
 
 impl Shared for Vcpu {
+    #[inline(always)]
+    fn regs(&self) -> &RegisterPage {
+        // SAFETY: By the type invariants: `regs` is set once, before anybody
+        // can have this reference, and a page is a `RegisterPage`, all of
+        // whose words are atomics.
+        unsafe { &*(*self.as_lapic()).regs.cast::<RegisterPage>() }
+    }
+
+    #[inline(always)]
+    fn own(&self) -> &Own {
+        &self.own
+    }
+
     #[inline(always)]
     fn irr_pending(&self) -> &AtomicBool {
         lapic_field!(self, irr_pending, AtomicBool)
@@ -84,6 +98,8 @@ impl Shared for Vcpu {
     }
 }
 
+/// `struct kvm_vcpu`'s `requests`: bit of `KVM_REQ_EVENT`.
+const REQUEST_EVENT: u64 = 1 << bindings::FERRIC_REQ_EVENT;
 /// `struct kvm_lapic`'s `pending_events`: bit of a pending INIT.
 const PENDING_INIT: u64 = 1 << 0;
 /// `struct kvm_lapic`'s `pending_events`: bit of a pending SIPI.
@@ -115,6 +131,14 @@ macro_rules! shim_plain {
     ($function:ident $(, $argument:expr)*) => {{
         // SAFETY: The function has no requirement but the context.
         unsafe { bindings::$function($($argument),*) }
+    }};
+}
+
+/// Is the tracepoint on? A NOP or a jump.
+macro_rules! tracing {
+    ($tracepoint:ident) => {{
+        // SAFETY: A tracepoint's static key can always be asked.
+        unsafe { static_branch_unlikely!(bindings::$tracepoint, kernel::bindings::tracepoint, key) }
     }};
 }
 
@@ -280,6 +304,11 @@ impl Host for Vcpu {
         shim!(self, ferric_request_event);
     }
 
+    #[inline(always)]
+    fn request_own_event(&self) {
+        self.request_ordered_event();
+    }
+
     #[inline]
     fn request_unblock(&self) {
         shim!(self, ferric_request_unblock);
@@ -303,6 +332,15 @@ impl Host for Vcpu {
 
     #[inline]
     fn deliver_interrupt(&self, mode: DeliveryMode, trigger: Trigger, vector: u8) {
+        if !self.vm().may_be_accelerated() {
+            if self.apic().set_irr(vector) {
+                self.request_ordered_event();
+                if self.must_be_told() {
+                    self.kick();
+                }
+            }
+            return;
+        }
         shim_lapic!(
             self,
             ferric_deliver_interrupt,
@@ -312,12 +350,14 @@ impl Host for Vcpu {
         );
     }
 
+    #[inline(always)]
+    fn posts_interrupts(&self) -> bool {
+        self.vm().has_posted_interrupts()
+    }
+
     #[inline]
-    fn sync_pir_to_irr(&self) -> HighestIrr {
-        if !self.vm().has_posted_interrupts() {
-            return HighestIrr::NotPosted;
-        }
-        HighestIrr::Synced(vector(shim!(self, ferric_sync_pir_to_irr)))
+    fn sync_pir_to_irr(&self) -> Option<u8> {
+        vector(shim!(self, ferric_sync_pir_to_irr))
     }
 
     fn hwapic_isr_update(&self, highest: Option<u8>) {
@@ -368,12 +408,12 @@ impl Host for Vcpu {
 
     #[inline]
     fn synic_has_vector(&self, vector: u8) -> bool {
-        shim!(self, ferric_synic_has_vector, vector.into())
+        self.has_hyperv() && shim!(self, ferric_synic_has_vector, vector.into())
     }
 
     #[inline]
     fn synic_auto_eoi(&self, vector: u8) -> bool {
-        shim!(self, ferric_synic_auto_eoi, vector.into())
+        self.has_hyperv() && shim!(self, ferric_synic_auto_eoi, vector.into())
     }
 
     fn synic_send_eoi(&self, vector: u8) {
@@ -505,13 +545,15 @@ impl Host for Vcpu {
 
     #[inline]
     fn trace_accept(&self, mode: DeliveryMode, trigger: Trigger, vector: u8) {
-        shim_plain!(
-            ferric_trace_accept_irq,
-            self.id,
-            (mode as u16) << 8,
-            trigger_bit(trigger) as u16,
-            vector
-        );
+        if tracing!(__tracepoint_kvm_apic_accept_irq) {
+            shim_plain!(
+                ferric_trace_accept_irq,
+                self.id,
+                (mode as u16) << 8,
+                trigger_bit(trigger) as u16,
+                vector
+            );
+        }
     }
 
     #[inline]
@@ -519,32 +561,44 @@ impl Host for Vcpu {
         if vector.is_some() {
             self.vm().stats().count(Event::Eoi, 1);
         }
-        shim_lapic!(self, ferric_trace_eoi, or_none(vector));
+        if tracing!(__tracepoint_kvm_eoi) {
+            shim_lapic!(self, ferric_trace_eoi, or_none(vector));
+        }
     }
 
     #[inline]
     fn trace_pv_eoi(&self, vector: Option<u8>) {
-        shim_lapic!(self, ferric_trace_pv_eoi, or_none(vector));
+        if tracing!(__tracepoint_kvm_pv_eoi) {
+            shim_lapic!(self, ferric_trace_pv_eoi, or_none(vector));
+        }
     }
 
     #[inline]
     fn trace_ipi(&self, icr_low: u32, destination: u32) {
-        shim_plain!(ferric_trace_apic_ipi, icr_low, destination);
+        if tracing!(__tracepoint_kvm_apic_ipi) {
+            shim_plain!(ferric_trace_apic_ipi, icr_low, destination);
+        }
     }
 
     #[inline]
     fn trace_read(&self, offset: u32, value: u32) {
-        shim_plain!(ferric_trace_apic_read, offset, value.into());
+        if tracing!(__tracepoint_kvm_apic) {
+            shim_plain!(ferric_trace_apic_read, offset, value.into());
+        }
     }
 
     #[inline]
     fn trace_write(&self, offset: u32, value: u64) {
-        shim_plain!(ferric_trace_apic_write, offset, value);
+        if tracing!(__tracepoint_kvm_apic) {
+            shim_plain!(ferric_trace_apic_write, offset, value);
+        }
     }
 
     #[inline]
     fn trace_hv_timer_state(&self, in_use: bool) {
-        shim_plain!(ferric_trace_hv_timer_state, self.id, in_use);
+        if tracing!(__tracepoint_kvm_hv_timer_state) {
+            shim_plain!(ferric_trace_hv_timer_state, self.id, in_use);
+        }
     }
 
     #[inline]
@@ -554,11 +608,49 @@ impl Host for Vcpu {
 
     #[inline]
     fn trace_wait_expire(&self, delta: i64) {
-        shim_plain!(ferric_trace_wait_lapic_expire, self.id, delta);
+        if tracing!(__tracepoint_kvm_wait_lapic_expire) {
+            shim_plain!(ferric_trace_wait_lapic_expire, self.id, delta);
+        }
     }
 }
 
 impl Vcpu {
+    /// Makes the vCPU look for events before it enters the guest, if it would not
+    /// anyway.
+    ///
+    /// For the vCPU's own thread; or for a sender whose last store was a locked
+    /// operation, with what the vCPU is to see.
+    #[inline(always)]
+    fn request_ordered_event(&self) {
+        let requests = &self.fields.requests;
+        // ORDERING: The vCPU clears the bit and then looks, with a full barrier
+        // in between (kvm_check_request()); so who still sees the bit has stored
+        // early enough.
+        if requests.load(Ordering::Relaxed) & REQUEST_EVENT == 0 {
+            requests.fetch_or(REQUEST_EVENT, Ordering::SeqCst);
+        }
+    }
+
+    /// Does the vCPU sleep, or run the guest, so that it does not look for
+    /// requests by itself?
+    ///
+    /// The caller has made one, or seen one, with a full barrier.
+    #[inline(always)]
+    fn must_be_told(&self) -> bool {
+        // ORDERING: The request before these loads. Pairs with the barriers after
+        // the store of the sleeper in prepare_to_rcuwait() and of the mode in
+        // vcpu_enter_guest(), which are followed by a look at IRR and at the
+        // requests.
+        self.fields.sleeper.load(Ordering::Relaxed) != 0
+            || self.fields.mode.load(Ordering::Relaxed) == bindings::FERRIC_IN_GUEST_MODE
+    }
+
+    /// Has the vCPU anything of Hyper-V's? Once it has, it keeps it.
+    #[inline(always)]
+    fn has_hyperv(&self) -> bool {
+        self.fields.hyperv.load(Ordering::Relaxed) != 0
+    }
+
     /// Makes the vCPU look for events, now.
     pub(in crate::kvm) fn request_event_and_kick(&self) {
         self.request_event();

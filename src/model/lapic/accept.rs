@@ -17,7 +17,7 @@ impl<H: Host> LocalApic<'_, H> {
     /// tracks the RTC's EOI: a vector is pending here if the result is true
     /// and the delivery mode is fixed or lowest priority.
     #[inline]
-    pub fn accept(&self, message: &Message) -> bool {
+    pub fn accept(self, message: &Message) -> bool {
         self.accept_vector(
             message.delivery_mode,
             message.vector,
@@ -27,13 +27,7 @@ impl<H: Host> LocalApic<'_, H> {
     }
 
     #[inline]
-    fn accept_vector(
-        &self,
-        mode: DeliveryMode,
-        vector: u8,
-        assert: bool,
-        trigger: Trigger,
-    ) -> bool {
+    fn accept_vector(self, mode: DeliveryMode, vector: u8, assert: bool, trigger: Trigger) -> bool {
         let host = self.host;
 
         host.trace_accept(mode, trigger, vector);
@@ -89,7 +83,7 @@ impl<H: Host> LocalApic<'_, H> {
     }
 
     #[inline]
-    fn accept_fixed(&self, mode: DeliveryMode, vector: u8, assert: bool, trigger: Trigger) -> bool {
+    fn accept_fixed(self, mode: DeliveryMode, vector: u8, assert: bool, trigger: Trigger) -> bool {
         if trigger.is_level() && !assert {
             return false;
         }
@@ -99,11 +93,11 @@ impl<H: Host> LocalApic<'_, H> {
 
         // TMR is settled here, when the interrupt is accepted, and before the
         // bit in IRR makes it visible: the EOI will look at it.
-        if self.regs.test(Vectors::Tmr, vector) != trigger.is_level() {
+        if self.regs().test(Vectors::Tmr, vector) != trigger.is_level() {
             if trigger.is_level() {
-                self.regs.set(Vectors::Tmr, vector);
+                self.regs().set(Vectors::Tmr, vector);
             } else {
-                self.regs.clear(Vectors::Tmr, vector);
+                self.regs().clear(Vectors::Tmr, vector);
             }
         }
         self.host.deliver_interrupt(mode, trigger, vector);
@@ -111,19 +105,25 @@ impl<H: Host> LocalApic<'_, H> {
     }
 
     /// The software half of a delivery, for a [`Host`] without hardware that
-    /// delivers: sets the bit in IRR, then the hint. A request for an event
-    /// and a kick must follow. Any context, no lock.
+    /// delivers: sets the bit in IRR, then the hint; a full barrier. Any context,
+    /// no lock.
+    ///
+    /// If the bit was clear, a request for an event and a kick must follow. If
+    /// it was set already, that is up to whoever set it.
     #[inline]
-    pub fn set_irr(&self, vector: u8) {
-        self.regs.set(Vectors::Irr, vector);
+    pub fn set_irr(self, vector: u8) -> bool {
+        if !self.regs().set(Vectors::Irr, vector) {
+            return false;
+        }
         // After the bit, or `clear_irr` could miss both.
         self.host.irr_pending().store(true, Ordering::Relaxed);
+        true
     }
 
     /// Delivers from an LVT entry; false if it is masked or dropped. Any
     /// context, no lock.
-    pub fn local_deliver(&self, lvt: Offset) -> bool {
-        let entry = self.regs.read(lvt);
+    pub fn local_deliver(self, lvt: Offset) -> bool {
+        let entry = self.regs().read(lvt);
         if !self.is_hardware_enabled() || entry & LVT_MASKED != 0 {
             return false;
         }
@@ -134,7 +134,7 @@ impl<H: Host> LocalApic<'_, H> {
             Trigger::from_bit(entry & LVT_LEVEL != 0),
         );
         if accepted && lvt == Offset::LVT_PERFORMANCE && self.host.is_intel_compatible() {
-            self.regs.write(lvt, entry | LVT_MASKED);
+            self.regs().write(lvt, entry | LVT_MASKED);
         }
         accepted
     }
@@ -142,8 +142,8 @@ impl<H: Host> LocalApic<'_, H> {
     /// Does this vCPU take the PIC's interrupts? By LVT0 as an ExtINT, or
     /// because it has no APIC. Any context.
     #[inline]
-    pub fn accepts_pic_interrupt(&self) -> bool {
-        let lint0 = self.regs.read(Offset::LVT_LINT0);
+    pub fn accepts_pic_interrupt(self) -> bool {
+        let lint0 = self.regs().read(Offset::LVT_LINT0);
         !self.is_hardware_enabled()
             || lint0 & LVT_MASKED == 0 && lint0 & DELIVERY_MODE == DELIVERY_MODE
     }

@@ -18,7 +18,7 @@ const READABLE_END: u32 = 0x3f1;
 impl<H: Host> LocalApic<'_, H> {
     /// One bit for each register that can be read now, by `offset / 16`.
     #[inline]
-    pub fn readable_mask(&self) -> u64 {
+    pub fn readable_mask(self) -> u64 {
         let mut mask = READABLE;
         if self.has_cmci() {
             mask |= READABLE_CMCI;
@@ -32,12 +32,12 @@ impl<H: Host> LocalApic<'_, H> {
     /// Does the APIC answer to accesses by memory? Not in x2APIC mode, and not
     /// when it is disabled.
     #[inline]
-    pub fn responds_to_mmio(&self) -> bool {
+    pub fn responds_to_mmio(self) -> bool {
         self.is_hardware_enabled() && !self.is_x2apic()
     }
 
     /// The 32-bit register that `offset` lies in.
-    fn read_aligned(&self, offset: u32) -> Result<u32, Invalid> {
+    fn read_aligned(self, offset: u32) -> Result<u32, Invalid> {
         if offset >= READABLE_END || self.readable_mask() & 1 << (offset >> 4) == 0 {
             return Err(Invalid);
         }
@@ -47,26 +47,26 @@ impl<H: Host> LocalApic<'_, H> {
     }
 
     /// The value of a register that can be read.
-    pub(super) fn read_register(&self, register: Offset) -> u32 {
+    pub(super) fn read_register(self, register: Offset) -> u32 {
         match register {
             Offset::ARBITRATION => 0,
             Offset::CURRENT_COUNT => self.current_count(),
             Offset::PPR => {
                 self.update_ppr();
-                self.regs.read(register)
+                self.regs().read(register)
             }
             Offset::TPR => {
                 self.host.report_tpr_access(false);
-                self.regs.read(register)
+                self.regs().read(register)
             }
-            _ => self.regs.read(register),
+            _ => self.regs().read(register),
         }
     }
 
     /// Reads by memory. `offset` is relative to the APIC's base, and any
     /// length and alignment may come; what the APIC does not answer leaves
     /// `data` as it was. The vCPU's thread.
-    pub fn mmio_read(&self, offset: u32, data: &mut [u8]) {
+    pub fn mmio_read(self, offset: u32, data: &mut [u8]) {
         let first = (offset & 0xf) as usize;
         // Only the first four of a register's sixteen bytes are there.
         let Some(end) = first.checked_add(data.len()).filter(|&end| end <= 4) else {
@@ -84,7 +84,7 @@ impl<H: Host> LocalApic<'_, H> {
 
     /// Writes by memory. Only aligned 32-bit writes do anything. The vCPU's
     /// thread; may sleep.
-    pub fn mmio_write(&self, offset: u32, data: &[u8]) {
+    pub fn mmio_write(self, offset: u32, data: &[u8]) {
         let Ok(bytes) = <[u8; 4]>::try_from(data) else {
             return;
         };
@@ -96,7 +96,7 @@ impl<H: Host> LocalApic<'_, H> {
 
     /// Reads by MSR: x2APIC's, whose number is `0x800 + offset / 16`, or one of
     /// Hyper-V's, which work in any mode. The vCPU's thread.
-    pub fn msr_read(&self, offset: u32) -> Result<u64, Invalid> {
+    pub fn msr_read(self, offset: u32) -> Result<u64, Invalid> {
         if offset == u32::from(Offset::ICR.0) {
             return Ok(self.icr_read());
         }
@@ -107,7 +107,7 @@ impl<H: Host> LocalApic<'_, H> {
     }
 
     /// Writes by MSR, see [`Self::msr_read`]. May sleep.
-    pub fn msr_write(&self, offset: u32, data: u64) -> Result<(), Invalid> {
+    pub fn msr_write(self, offset: u32, data: u64) -> Result<(), Invalid> {
         if offset == u32::from(Offset::ICR.0) {
             return self.icr_write(data);
         }
@@ -117,12 +117,12 @@ impl<H: Host> LocalApic<'_, H> {
 
     /// The CPU has stored a register by itself and exited for what follows
     /// from it. The vCPU's thread; may sleep.
-    pub fn write_nodecode(&self, offset: u32) {
+    pub fn write_nodecode(self, offset: u32) {
         if self.is_x2apic() && offset == u32::from(Offset::ICR.0) {
             // The CPU has checked the reserved bits.
             let _ = self.icr_write(self.icr_read());
         } else {
-            let value = self.regs.read(Offset((offset & 0xffc) as u16));
+            let value = self.regs().read(Offset((offset & 0xffc) as u16));
             let _ = self.write_register(offset, value);
         }
     }
@@ -132,15 +132,21 @@ impl<H: Host> LocalApic<'_, H> {
     ///
     /// It fails for registers that cannot be written in this mode, which is a
     /// #GP for an MSR and nothing for memory.
-    pub fn write_register(&self, offset: u32, value: u32) -> Result<(), Invalid> {
+    pub fn write_register(self, offset: u32, value: u32) -> Result<(), Invalid> {
         self.host.trace_write(offset, u64::from(value));
+        // What is written most has no wrong value or mode, and the map does not
+        // depend on it.
+        if offset == u32::from(Offset::EOI.0) {
+            self.eoi();
+            return Ok(());
+        }
         let result = self.dispatch_write(offset, value);
         // A look at a flag, unless the write has changed an ID or a mode.
         self.host.recalculate_map();
         result
     }
 
-    fn dispatch_write(&self, offset: u32, value: u32) -> Result<(), Invalid> {
+    fn dispatch_write(self, offset: u32, value: u32) -> Result<(), Invalid> {
         let offset = Offset(u16::try_from(offset).map_err(|_| Invalid)?);
         let entry = register(offset);
         if entry.offset != offset
@@ -156,9 +162,6 @@ impl<H: Host> LocalApic<'_, H> {
                 self.host.report_tpr_access(true);
                 self.set_tpr(value as u8);
             }
-            Offset::EOI => {
-                self.eoi();
-            }
             Offset::LDR => self.set_ldr(value & guest_bits(offset)),
             Offset::DFR => self.set_dfr(value | entry.always_ones),
             Offset::SPURIOUS => self.write_spurious(value),
@@ -170,10 +173,10 @@ impl<H: Host> LocalApic<'_, H> {
             }
             Offset::ICR => {
                 let value = value & !ICR_BUSY;
-                self.send_ipi(value, self.regs.read(Offset::ICR_HIGH));
-                self.regs.write(offset, value);
+                self.send_ipi(value, self.regs().read(Offset::ICR_HIGH));
+                self.regs().write(offset, value);
             }
-            Offset::ICR_HIGH => self.regs.write(offset, value & guest_bits(offset)),
+            Offset::ICR_HIGH => self.regs().write(offset, value & guest_bits(offset)),
             Offset::LVT_TIMER => self.write_lvt_timer(value),
             Offset::INITIAL_COUNT => self.write_initial_count(value),
             Offset::DIVIDE => self.write_divide(value & guest_bits(offset)),
@@ -189,19 +192,19 @@ impl<H: Host> LocalApic<'_, H> {
         Ok(())
     }
 
-    pub(super) fn set_ldr(&self, value: u32) {
-        self.regs.write(Offset::LDR, value);
+    pub(super) fn set_ldr(self, value: u32) {
+        self.regs().write(Offset::LDR, value);
         self.host.mark_map_dirty();
     }
 
-    pub(super) fn set_dfr(&self, value: u32) {
-        self.regs.write(Offset::DFR, value);
+    pub(super) fn set_dfr(self, value: u32) {
+        self.regs().write(Offset::DFR, value);
         self.host.mark_map_dirty();
     }
 
-    fn write_spurious(&self, value: u32) {
+    fn write_spurious(self, value: u32) {
         let mut bits = guest_bits(Offset::SPURIOUS);
-        if self.regs.read(Offset::VERSION) & VERSION_DIRECTED_EOI != 0 {
+        if self.regs().read(Offset::VERSION) & VERSION_DIRECTED_EOI != 0 {
             bits |= SPURIOUS_DIRECTED_EOI;
         }
         self.set_spurious(value & bits);
@@ -210,14 +213,14 @@ impl<H: Host> LocalApic<'_, H> {
             // State After It Has Been Software Disabled".
             self.mask_lvt();
             self.update_timer_mode();
-            self.own.timer.pending.store(0);
+            self.own().timer.pending.store(0);
         }
     }
 
     /// Stores the spurious vector register and does what its enable bit means.
-    pub(super) fn set_spurious(&self, value: u32) {
+    pub(super) fn set_spurious(self, value: u32) {
         let enabled = value & SPURIOUS_ENABLED != 0;
-        self.regs.write(Offset::SPURIOUS, value);
+        self.regs().write(Offset::SPURIOUS, value);
         if enabled != self.is_software_enabled() {
             self.host.set_software_enabled(enabled);
             self.host.mark_map_dirty();

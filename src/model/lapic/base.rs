@@ -54,7 +54,7 @@ impl<H: Host> LocalApic<'_, H> {
     ///
     /// The guest may move between modes only as the SDM's state diagram says;
     /// the host (`KVM_SET_SREGS`, `KVM_SET_MSRS`) from any to any.
-    pub fn set_base(&self, value: u64, host_initiated: bool) -> Result<(), Invalid> {
+    pub fn set_base(self, value: u64, host_initiated: bool) -> Result<(), Invalid> {
         let old = self.host.apic_base().load(Ordering::Relaxed);
         if old == value {
             return Ok(());
@@ -87,7 +87,7 @@ impl<H: Host> LocalApic<'_, H> {
 
     /// Stores `IA32_APIC_BASE` and does what follows from it, but leaves the
     /// destination map dirty.
-    pub(super) fn store_base(&self, value: u64) {
+    pub(super) fn store_base(self, value: u64) {
         let host = self.host;
         let changed = host.apic_base().load(Ordering::Relaxed) ^ value;
         host.apic_base().store(value, Ordering::Relaxed);
@@ -121,16 +121,16 @@ impl<H: Host> LocalApic<'_, H> {
         }
     }
 
-    pub(super) fn set_xapic_id(&self, id: u8) {
-        self.regs.write(Offset::ID, u32::from(id) << 24);
+    pub(super) fn set_xapic_id(self, id: u8) {
+        self.regs().write(Offset::ID, u32::from(id) << 24);
         self.host.mark_map_dirty();
     }
 
     /// The x2APIC ID is the vCPU's, and the logical ID follows from it.
-    fn set_x2apic_id(&self) {
+    fn set_x2apic_id(self) {
         let id = self.host.vcpu_id();
-        self.regs.write(Offset::ID, id);
-        self.regs.write(Offset::LDR, x2apic_ldr(id));
+        self.regs().write(Offset::ID, id);
+        self.regs().write(Offset::LDR, x2apic_ldr(id));
         self.host.mark_map_dirty();
     }
 }

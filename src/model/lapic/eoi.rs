@@ -13,43 +13,58 @@ use super::{Host, LocalApic, Offset, SuppressEoiBroadcast, Vectors};
 impl<H: Host> LocalApic<'_, H> {
     /// The guest signals the end of the interrupt in service. Returns its
     /// vector, none if there was none. The vCPU's thread.
-    pub fn eoi(&self) -> Option<u8> {
+    #[inline(always)]
+    pub fn eoi(self) -> Option<u8> {
         let vector = self.highest_in_service();
         self.host.trace_eoi(vector);
         // Guests do write EOI with nothing in service.
-        let vector = vector?;
+        if let Some(vector) = vector {
+            self.end(vector);
+        }
+        vector
+    }
 
+    fn end(self, vector: u8) {
         self.clear_isr(vector);
-        self.update_ppr();
+        // The request below has the next entry look for what can be delivered now
+        // and from which TPR on; the latter not for an APIC that is disabled.
+        if self.is_software_enabled() {
+            self.compute_ppr();
+        } else {
+            self.update_ppr();
+        }
         if self.host.synic_has_vector(vector) {
             self.host.synic_send_eoi(vector);
         }
         self.broadcast_eoi(vector);
-        self.host.request_event();
-        Some(vector)
+        self.host.request_own_event();
     }
 
     /// The CPU has done the EOI of `vector` itself, ISR and PPR included, and
     /// exited because an I/O APIC must see it. The vCPU's thread.
-    pub fn eoi_accelerated(&self, vector: u8) {
+    pub fn eoi_accelerated(self, vector: u8) {
         self.host.trace_eoi(Some(vector));
         self.broadcast_eoi(vector);
-        self.host.request_event();
+        self.host.request_own_event();
     }
 
     /// Does an I/O APIC want to know of the EOI of `vector`?
     #[inline]
-    pub(super) fn ioapic_handles(&self, vector: u8) -> bool {
+    pub(super) fn ioapic_handles(self, vector: u8) -> bool {
         let words = self.host.ioapic_handled_vectors();
         let word = words[usize::from(vector >> 6)].load(Ordering::Relaxed);
         word & 1 << (vector & 63) != 0
     }
 
     /// Tells the I/O APIC, in the kernel or in user space, of an EOI.
-    fn broadcast_eoi(&self, vector: u8) {
-        if !self.ioapic_handles(vector) {
-            return;
+    #[inline]
+    fn broadcast_eoi(self, vector: u8) {
+        if self.ioapic_handles(vector) {
+            self.broadcast_handled_eoi(vector);
         }
+    }
+
+    fn broadcast_handled_eoi(self, vector: u8) {
         let host = self.host;
 
         // It was pending from a route that is gone; by now its EOI probably
@@ -66,14 +81,14 @@ impl<H: Host> LocalApic<'_, H> {
             return;
         }
 
-        let trigger = Trigger::from_bit(self.regs.test(Vectors::Tmr, vector));
+        let trigger = Trigger::from_bit(self.regs().test(Vectors::Tmr, vector));
         host.ioapic_eoi(vector, trigger);
     }
 
     /// Has the guest asked for directed EOI, and does the VM honour it? Then
     /// EOIs of level interrupts are not broadcast. Any context.
-    pub fn suppresses_eoi_broadcast(&self) -> bool {
-        if self.regs.read(Offset::SPURIOUS) & SPURIOUS_DIRECTED_EOI == 0 {
+    pub fn suppresses_eoi_broadcast(self) -> bool {
+        if self.regs().read(Offset::SPURIOUS) & SPURIOUS_DIRECTED_EOI == 0 {
             return false;
         }
         match self.host.suppress_eoi_broadcast() {
@@ -85,7 +100,7 @@ impl<H: Host> LocalApic<'_, H> {
 
     /// Is `vector` requested or in service, so that an EOI will come? Any
     /// context; a snapshot.
-    pub fn is_eoi_pending(&self, vector: u8) -> bool {
-        self.regs.test(Vectors::Isr, vector) || self.regs.test(Vectors::Irr, vector)
+    pub fn is_eoi_pending(self, vector: u8) -> bool {
+        self.regs().test(Vectors::Isr, vector) || self.regs().test(Vectors::Irr, vector)
     }
 }

@@ -10,6 +10,7 @@
 
 use super::super::message::{DeliveryMode, Message, Trigger};
 use super::super::sync::{AtomicBool, AtomicU32, AtomicU64};
+use super::{Own, RegisterPage};
 
 /// State of one local APIC that lives outside the model, because KVM's C code
 /// reads or writes it too.
@@ -17,6 +18,11 @@ use super::super::sync::{AtomicBool, AtomicU32, AtomicU64};
 /// Unless a method says otherwise, only the vCPU's own thread (or whoever
 /// holds the vCPU's mutex) writes the field.
 pub trait Shared {
+    /// The register page.
+    fn regs(&self) -> &RegisterPage;
+    /// The model's own state.
+    fn own(&self) -> &Own;
+
     /// May a bit be set in IRR? Only a hint, but never false while one is.
     ///
     /// Written by senders on other CPUs, after they have set the bit in IRR.
@@ -72,15 +78,6 @@ pub trait Shared {
 
     /// The vectors whose EOI an I/O APIC has to see, 64 in each word.
     fn ioapic_handled_vectors(&self) -> &[AtomicU64; 4];
-}
-
-/// What [`Host::sync_pir_to_irr`] found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HighestIrr {
-    /// The host posts no interrupts: look into IRR.
-    NotPosted,
-    /// The posted interrupts are in IRR now, and this is the highest there.
-    Synced(Option<u8>),
 }
 
 /// Who decides whether an EOI of a level interrupt is told to the I/O APIC
@@ -186,6 +183,9 @@ pub trait Host: Shared {
 
     /// Look for events before the next entry (`KVM_REQ_EVENT`).
     fn request_event(&self);
+    /// The same from the vCPU's thread, which need not ask a second time before
+    /// it enters.
+    fn request_own_event(&self);
     /// Stop blocking (`KVM_REQ_UNBLOCK`).
     fn request_unblock(&self);
     /// Find out again which EOIs an I/O APIC needs (`KVM_REQ_SCAN_IOAPIC`).
@@ -200,8 +200,11 @@ pub trait Host: Shared {
     /// Brings a fixed interrupt to the vCPU: sets IRR (or PIR), and wakes or
     /// notifies it. TMR has been set.
     fn deliver_interrupt(&self, mode: DeliveryMode, trigger: Trigger, vector: u8);
-    /// Moves posted interrupts to IRR. The vCPU's thread only, may not sleep.
-    fn sync_pir_to_irr(&self) -> HighestIrr;
+    /// Can interrupts be posted to vCPUs of this VM, so that IRR is not all?
+    fn posts_interrupts(&self) -> bool;
+    /// Moves posted interrupts to IRR, and returns its highest vector. The vCPU's
+    /// thread only, may not sleep; only if [`Self::posts_interrupts`].
+    fn sync_pir_to_irr(&self) -> Option<u8>;
     /// Tells the CPU the highest vector in service. APICv only.
     fn hwapic_isr_update(&self, highest: Option<u8>);
     /// Tells the vendor code from which TPR on `max_irr` can be delivered.

@@ -24,7 +24,7 @@ pub enum FastError {
 impl<H: Host> LocalApic<'_, H> {
     /// The message that a value of ICR stands for.
     #[inline]
-    fn message(&self, icr_low: u32, icr_high: u32) -> Message {
+    fn message(self, icr_low: u32, icr_high: u32) -> Message {
         let destination = if self.is_x2apic() {
             icr_high
         } else {
@@ -35,19 +35,19 @@ impl<H: Host> LocalApic<'_, H> {
 
     /// Sends what ICR's halves say. The vCPU's thread.
     #[inline]
-    pub fn send_ipi(&self, icr_low: u32, icr_high: u32) {
+    pub fn send_ipi(self, icr_low: u32, icr_high: u32) {
         let message = self.message(icr_low, icr_high);
         self.host.trace_ipi(icr_low, message.destination);
         self.host.deliver(&message);
     }
 
     /// Sends to itself.
-    pub(super) fn send_self_ipi(&self, vector: u8) {
+    pub(super) fn send_self_ipi(self, vector: u8) {
         self.send_ipi(SHORTHAND_OWN | u32::from(vector), 0);
     }
 
     /// A 64-bit write of ICR: in x2APIC mode, and by Hyper-V's MSR in any.
-    pub(super) fn icr_write(&self, data: u64) -> Result<(), Invalid> {
+    pub(super) fn icr_write(self, data: u64) -> Result<(), Invalid> {
         let data = checked_icr(data)?;
         self.send_ipi(data as u32, (data >> 32) as u32);
         self.store_icr(data);
@@ -56,7 +56,7 @@ impl<H: Host> LocalApic<'_, H> {
 
     /// The same on the exit fast path. The vCPU's thread, interrupts off.
     #[inline]
-    pub fn icr_write_fast(&self, data: u64) -> Result<(), FastError> {
+    pub fn icr_write_fast(self, data: u64) -> Result<(), FastError> {
         let data = checked_icr(data).map_err(|Invalid| FastError::Invalid)?;
         let message = self.message(data as u32, (data >> 32) as u32);
         if !self.host.deliver_fast(&message) {
@@ -69,24 +69,24 @@ impl<H: Host> LocalApic<'_, H> {
 
     /// Keeps the value in the form that the host's CPU has.
     #[inline]
-    fn store_icr(&self, data: u64) {
+    fn store_icr(self, data: u64) {
         if self.host.x2apic_icr_is_split() {
-            self.regs.write(Offset::ICR, data as u32);
-            self.regs.write(Offset::ICR_HIGH, (data >> 32) as u32);
+            self.regs().write(Offset::ICR, data as u32);
+            self.regs().write(Offset::ICR_HIGH, (data >> 32) as u32);
         } else {
-            self.regs.write_icr64(data);
+            self.regs().write_icr64(data);
         }
         self.host.trace_write(u32::from(Offset::ICR.0), data);
     }
 
     /// A 64-bit read of ICR.
-    pub(super) fn icr_read(&self) -> u64 {
+    pub(super) fn icr_read(self) -> u64 {
         if self.host.x2apic_icr_is_split() {
-            let low = self.regs.read(Offset::ICR);
-            let high = self.regs.read(Offset::ICR_HIGH);
+            let low = self.regs().read(Offset::ICR);
+            let high = self.regs().read(Offset::ICR_HIGH);
             u64::from(low) | u64::from(high) << 32
         } else {
-            self.regs.read_icr64()
+            self.regs().read_icr64()
         }
     }
 }

@@ -13,17 +13,17 @@ const MODE_NMI: u32 = 4 << 8;
 
 impl<H: Host> LocalApic<'_, H> {
     /// The entries that this vCPU has.
-    pub(super) fn lvt_entries(&self) -> impl Iterator<Item = Offset> {
+    pub(super) fn lvt_entries(self) -> impl Iterator<Item = Offset> {
         let count = self.host.lvt_entries().load(Ordering::Relaxed) as usize;
         LVT.iter().copied().take(count)
     }
 
-    pub(super) fn has_cmci(&self) -> bool {
+    pub(super) fn has_cmci(self) -> bool {
         self.host.lvt_entries().load(Ordering::Relaxed) as usize >= LVT.len()
     }
 
     /// A write to any entry but the timer's.
-    pub(super) fn write_lvt(&self, lvt: Offset, value: u32) -> Result<(), Invalid> {
+    pub(super) fn write_lvt(self, lvt: Offset, value: u32) -> Result<(), Invalid> {
         if lvt == Offset::LVT_LINT0 {
             self.watch_lint0(value);
         }
@@ -31,20 +31,20 @@ impl<H: Host> LocalApic<'_, H> {
             return Err(Invalid);
         }
         let value = self.masked_if_disabled(value) & guest_bits(lvt);
-        self.regs.write(lvt, value);
+        self.regs().write(lvt, value);
         Ok(())
     }
 
     /// A write to the timer's entry.
-    pub(super) fn write_lvt_timer(&self, value: u32) {
+    pub(super) fn write_lvt_timer(self, value: u32) {
         let modes = self.host.timer_mode_mask().load(Ordering::Relaxed);
         let value = self.masked_if_disabled(value) & (guest_bits(Offset::LVT_TIMER) | modes);
-        self.regs.write(Offset::LVT_TIMER, value);
+        self.regs().write(Offset::LVT_TIMER, value);
         self.update_timer_mode();
     }
 
     /// Entries cannot be unmasked while the APIC is disabled by software.
-    fn masked_if_disabled(&self, value: u32) -> u32 {
+    fn masked_if_disabled(self, value: u32) -> u32 {
         if self.is_software_enabled() {
             value
         } else {
@@ -53,18 +53,18 @@ impl<H: Host> LocalApic<'_, H> {
     }
 
     /// The APIC was disabled by software: its entries are masked.
-    pub(super) fn mask_lvt(&self) {
+    pub(super) fn mask_lvt(self) {
         for lvt in self.lvt_entries() {
-            self.regs.write(lvt, self.regs.read(lvt) | LVT_MASKED);
+            self.regs().write(lvt, self.regs().read(lvt) | LVT_MASKED);
         }
     }
 
     /// Keeps count of the APICs whose LINT0 is an NMI, i.e. which want the
     /// PIT's ticks as a watchdog.
-    pub(super) fn watch_lint0(&self, value: u32) {
+    pub(super) fn watch_lint0(self, value: u32) {
         let nmi = value & (DELIVERY_MODE | LVT_MASKED) == MODE_NMI;
-        if self.own.lint0_nmi.get() != nmi {
-            self.own.lint0_nmi.set(nmi);
+        if self.own().lint0_nmi.get() != nmi {
+            self.own().lint0_nmi.set(nmi);
             self.host.nmi_watchdog_changed(nmi);
         }
     }

@@ -109,11 +109,12 @@ impl RegisterPage {
         word.load(Ordering::Relaxed) & bit(vector) != 0
     }
 
-    /// Sets the vector's bit, in one locked operation.
+    /// Sets the vector's bit, in one locked operation, and says whether it was
+    /// clear.
     #[inline(always)]
-    pub fn set(&self, vectors: Vectors, vector: u8) {
-        self.word(vectors.word(vector as usize / 32))
-            .fetch_or(bit(vector), Ordering::SeqCst);
+    pub fn set(&self, vectors: Vectors, vector: u8) -> bool {
+        let word = self.word(vectors.word(vector as usize / 32));
+        word.fetch_or(bit(vector), Ordering::SeqCst) & bit(vector) == 0
     }
 
     /// Sets the bits of 32 vectors that are set in `bits`, in one locked operation
@@ -146,15 +147,16 @@ impl RegisterPage {
         old & bit(vector) == 0
     }
 
-    /// Clears the vector's bit in ISR and says whether it was set. Only the
-    /// vCPU's thread may do so; it costs no locked operation.
+    /// Clears the vector's bit in ISR; if it was set, returns the other bits of
+    /// its part. Only the vCPU's thread may do so; it costs no locked operation.
     #[inline(always)]
-    pub fn clear_in_service(&self, vector: u8) -> bool {
+    pub fn clear_in_service(&self, vector: u8) -> Option<u32> {
         let word = self.word(Vectors::Isr.word(vector as usize / 32));
         assert_exclusive_writer(word);
         let old = word.load(Ordering::Relaxed);
-        word.store(old & !bit(vector), Ordering::Relaxed);
-        old & bit(vector) != 0
+        let rest = old & !bit(vector);
+        word.store(rest, Ordering::Relaxed);
+        (old != rest).then_some(rest)
     }
 
     /// The highest vector whose bit is set.
@@ -165,21 +167,35 @@ impl RegisterPage {
             part -= 1;
             let bits = self.word(vectors.word(part)).load(Ordering::Relaxed);
             if bits != 0 {
-                return Some((part as u32 * 32 + (31 - bits.leading_zeros())) as u8);
+                return Some(vector(part, bits));
             }
         }
         None
     }
 
-    /// The number of vectors whose bits are set.
-    pub fn count(&self, vectors: Vectors) -> u32 {
-        (0..8)
-            .map(|part| {
-                self.word(vectors.word(part))
-                    .load(Ordering::Relaxed)
-                    .count_ones()
-            })
-            .sum()
+    /// The same, of those in the parts whose bits are set in `parts`.
+    #[inline]
+    pub fn highest_of(&self, vectors: Vectors, parts: u32) -> Option<u8> {
+        let mut parts = parts & 0xff;
+        while parts != 0 {
+            let part = highest_bit(parts);
+            let bits = self
+                .word(vectors.word(part as usize))
+                .load(Ordering::Relaxed);
+            if bits != 0 {
+                return Some(vector(part as usize, bits));
+            }
+            parts &= !(1 << part);
+        }
+        None
+    }
+
+    /// A bit for each of the eight parts that has one set.
+    pub fn parts(&self, vectors: Vectors) -> u32 {
+        (0..8).fold(0, |parts, part| {
+            let bits = self.word(vectors.word(part)).load(Ordering::Relaxed);
+            parts | u32::from(bits != 0) << part
+        })
     }
 
     /// Clears the bits of all vectors.
@@ -209,6 +225,18 @@ impl Default for RegisterPage {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// The number of the highest bit that is set in `bits`, which is not zero.
+#[inline(always)]
+const fn highest_bit(bits: u32) -> u32 {
+    31 ^ bits.leading_zeros()
+}
+
+/// The highest vector of a part of which `bits` are set, at least one.
+#[inline(always)]
+const fn vector(part: usize, bits: u32) -> u8 {
+    (part as u32 * 32 | highest_bit(bits)) as u8
 }
 
 /// The vector's bit within its word.

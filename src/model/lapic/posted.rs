@@ -70,7 +70,7 @@ pub const fn x2apic_intercepts(readable: u64, virtualized: Virtualized) -> Inter
 
 impl<H: Host> LocalApic<'_, H> {
     /// Moves what was posted to IRR. The vCPU's thread, interrupts on or off.
-    pub fn accept_posted(&self, posted: &Pir) -> Harvest {
+    pub fn accept_posted(self, posted: &Pir) -> Harvest {
         let mut newest = None;
         for (index, &bits) in posted.iter().enumerate() {
             for half in 0..2 {
@@ -78,14 +78,14 @@ impl<H: Host> LocalApic<'_, H> {
                 let bits = (bits >> (32 * half)) as u32;
                 if bits != 0 {
                     let part = 2 * index + half;
-                    let new = bits & !self.regs.set_part(Vectors::Irr, part, bits);
+                    let new = bits & !self.regs().set_part(Vectors::Irr, part, bits);
                     if new != 0 {
                         newest = Some((32 * part as u32 + new.ilog2()) as u8);
                     }
                 }
             }
         }
-        let highest = self.regs.highest(Vectors::Irr);
+        let highest = self.regs().highest(Vectors::Irr);
         let is_new = newest.is_some() && newest == highest;
         // While APICv is active the hint always says that there may be something.
         if is_new && !self.is_apicv_active() {
@@ -96,7 +96,7 @@ impl<H: Host> LocalApic<'_, H> {
 
     /// The x2APIC MSRs whose accesses exit, if the CPU virtualizes that much. The
     /// vCPU's thread.
-    pub fn x2apic_intercepts(&self, virtualized: Virtualized) -> Intercepts {
+    pub fn x2apic_intercepts(self, virtualized: Virtualized) -> Intercepts {
         x2apic_intercepts(self.readable_mask(), virtualized)
     }
 }

@@ -7,7 +7,7 @@
 //! Priorities".
 
 use super::super::sync::Ordering;
-use super::{HighestIrr, Host, LocalApic, Offset, Vectors, UNKNOWN};
+use super::{Host, LocalApic, Offset, Vectors, ALL_PARTS, UNKNOWN};
 
 /// The priority class of a vector or of a priority register: bits 7:4.
 const CLASS: u32 = 0xf0;
@@ -15,11 +15,11 @@ const CLASS: u32 = 0xf0;
 impl<H: Host> LocalApic<'_, H> {
     /// The highest vector in IRR, unless there is no need to look.
     #[inline]
-    pub fn highest_irr(&self) -> Option<u8> {
+    pub fn highest_irr(self) -> Option<u8> {
         if !self.host.irr_pending().load(Ordering::Relaxed) {
             return None;
         }
-        self.regs.highest(Vectors::Irr)
+        self.regs().highest(Vectors::Irr)
     }
 
     /// Takes a vector out of IRR.
@@ -28,42 +28,43 @@ impl<H: Host> LocalApic<'_, H> {
     /// the hint second, so either the scan sees the bit, or the sender's hint
     /// comes after ours. The locked operation in between keeps the order.
     #[inline]
-    fn clear_irr(&self, vector: u8) {
+    fn clear_irr(self, vector: u8) {
         if self.is_apicv_active() {
-            self.regs.clear(Vectors::Irr, vector);
+            self.regs().clear(Vectors::Irr, vector);
             return;
         }
         self.host.irr_pending().store(false, Ordering::Relaxed);
-        self.regs.clear(Vectors::Irr, vector);
-        if self.regs.highest(Vectors::Irr).is_some() {
+        self.regs().clear(Vectors::Irr, vector);
+        if self.regs().highest(Vectors::Irr).is_some() {
             self.host.irr_pending().store(true, Ordering::Relaxed);
         }
     }
 
     /// The highest vector in service.
     #[inline]
-    pub fn highest_in_service(&self) -> Option<u8> {
-        if self.own.in_service.get() == 0 {
+    pub fn highest_in_service(self) -> Option<u8> {
+        let parts = self.own().parts_in_service.get();
+        if parts == 0 {
             return None;
         }
-        match self.own.highest_in_service.get() {
-            UNKNOWN => self.regs.highest(Vectors::Isr),
+        match self.own().highest_in_service.get() {
+            UNKNOWN => self.regs().highest_of(Vectors::Isr, parts),
             vector => Some(vector as u8),
         }
     }
 
     /// The same without a look into ISR: none if it is not known.
     #[inline]
-    pub(super) fn cached_in_service(&self) -> Option<u8> {
-        match self.own.highest_in_service.get() {
+    pub(super) fn cached_in_service(self) -> Option<u8> {
+        match self.own().highest_in_service.get() {
             UNKNOWN => None,
             vector => Some(vector as u8),
         }
     }
 
     #[inline]
-    fn set_isr(&self, vector: u8) {
-        if !self.regs.set_in_service(vector) {
+    fn set_isr(self, vector: u8) {
+        if !self.regs().set_in_service(vector) {
             return;
         }
         if self.is_apicv_active() {
@@ -71,50 +72,55 @@ impl<H: Host> LocalApic<'_, H> {
             self.host.hwapic_isr_update(Some(vector));
         } else {
             // Only the highest vector is ever taken, so it is the highest here.
-            self.own.in_service.set(self.own.in_service.get() + 1);
-            self.own.highest_in_service.set(u32::from(vector));
+            let parts = &self.own().parts_in_service;
+            parts.set(parts.get() | 1 << (vector / 32));
+            self.own().highest_in_service.set(u32::from(vector));
         }
     }
 
     #[inline]
-    pub(super) fn clear_isr(&self, vector: u8) {
-        if !self.regs.clear_in_service(vector) {
+    pub(super) fn clear_isr(self, vector: u8) {
+        let Some(rest) = self.regs().clear_in_service(vector) else {
             return;
-        }
+        };
         if self.is_apicv_active() {
             // Reached by way of Hyper-V's EOI MSR.
             self.host.hwapic_isr_update(self.highest_in_service());
         } else {
-            let count = self.own.in_service.get();
-            self.own.in_service.set(count.saturating_sub(1));
-            self.own.highest_in_service.set(UNKNOWN);
+            if rest == 0 {
+                let parts = &self.own().parts_in_service;
+                parts.set(parts.get() & !(1 << (vector / 32)));
+            }
+            self.own().highest_in_service.set(UNKNOWN);
         }
     }
 
     /// Finds out anew what is in service: APICv was switched on or off, or the
     /// registers were replaced. The vCPU's thread.
-    pub fn update_apicv(&self) {
+    pub fn update_apicv(self) {
         // While APICv is on, others set bits in IRR at any time; and when it
         // has just been switched off, not all of them know it yet.
         self.host.irr_pending().store(true, Ordering::Relaxed);
 
-        self.own.highest_in_service.set(UNKNOWN);
+        self.own().highest_in_service.set(UNKNOWN);
         if self.is_apicv_active() {
             // The CPU's copy of the highest vector must fit ISR, or the next
             // EOI that it does by itself clears another bit.
-            self.own.in_service.set(1);
+            self.own().parts_in_service.set(ALL_PARTS);
             self.host.hwapic_isr_update(self.highest_in_service());
         } else {
-            self.own.in_service.set(self.regs.count(Vectors::Isr));
+            let parts = self.regs().parts(Vectors::Isr);
+            self.own().parts_in_service.set(parts);
         }
     }
 
     /// The vector to deliver at that processor priority. May not sleep.
     #[inline]
-    fn deliverable(&self, ppr: u32) -> Option<u8> {
-        let highest = match self.host.sync_pir_to_irr() {
-            HighestIrr::Synced(highest) => highest,
-            HighestIrr::NotPosted => self.highest_irr(),
+    fn deliverable(self, ppr: u32) -> Option<u8> {
+        let highest = if self.host.posts_interrupts() {
+            self.host.sync_pir_to_irr()
+        } else {
+            self.highest_irr()
         };
         highest.filter(|&vector| u32::from(vector) & CLASS > ppr)
     }
@@ -122,9 +128,9 @@ impl<H: Host> LocalApic<'_, H> {
     /// Computes PPR from TPR and ISR, and stores it. Says what it is, and
     /// whether it is lower than before.
     #[inline]
-    fn compute_ppr(&self) -> (u32, bool) {
-        let old = self.regs.read(Offset::PPR);
-        let tpr = self.regs.read(Offset::TPR);
+    pub(super) fn compute_ppr(self) -> (u32, bool) {
+        let old = self.regs().read(Offset::PPR);
+        let tpr = self.regs().read(Offset::TPR);
         let in_service = self.highest_in_service().map_or(0, u32::from);
 
         let ppr = if tpr & CLASS >= in_service & CLASS {
@@ -133,7 +139,7 @@ impl<H: Host> LocalApic<'_, H> {
             in_service & CLASS
         };
         if ppr != old {
-            self.regs.write(Offset::PPR, ppr);
+            self.regs().write(Offset::PPR, ppr);
         }
         (ppr, ppr < old)
     }
@@ -141,17 +147,17 @@ impl<H: Host> LocalApic<'_, H> {
     /// Computes PPR, and asks for an injection if more can be delivered than
     /// before. The vCPU's thread; may not sleep.
     #[inline]
-    pub fn update_ppr(&self) {
+    pub fn update_ppr(self) {
         let (ppr, lowered) = self.compute_ppr();
         if lowered && self.deliverable(ppr).is_some() {
-            self.host.request_event();
+            self.host.request_own_event();
         } else {
             self.update_cr8_intercept();
         }
     }
 
     /// Tells the vendor code from which TPR on it must look.
-    fn update_cr8_intercept(&self) {
+    fn update_cr8_intercept(self) {
         if self.is_apicv_active() {
             return;
         }
@@ -160,7 +166,7 @@ impl<H: Host> LocalApic<'_, H> {
         } else {
             None
         };
-        let tpr = (self.regs.read(Offset::TPR) & CLASS) >> 4;
+        let tpr = (self.regs().read(Offset::TPR) & CLASS) >> 4;
         self.host
             .update_cr8_intercept(tpr as u8, pending.map(|vector| vector >> 4));
     }
@@ -168,16 +174,35 @@ impl<H: Host> LocalApic<'_, H> {
     /// Writes TPR, all of it (CR8 is its bits 7:4). The vCPU's thread, may not
     /// sleep; interrupts may be off.
     #[inline]
-    pub fn set_tpr(&self, tpr: u8) {
-        self.regs.write(Offset::TPR, u32::from(tpr));
+    pub fn set_tpr(self, tpr: u8) {
+        self.regs().write(Offset::TPR, u32::from(tpr));
         self.update_ppr();
+    }
+
+    /// Takes over the TPR that the guest has now, after each exit. The vCPU's
+    /// thread, may not sleep.
+    ///
+    /// PPR follows from TPR and ISR, and is right for those that it was computed
+    /// from; so nothing is left to do if TPR is what it was.
+    #[inline]
+    pub fn sync_tpr(self, tpr: u8) {
+        if self.regs().read(Offset::TPR) != u32::from(tpr) {
+            self.set_tpr(tpr);
+        }
     }
 
     /// The vector that can be delivered now. The vCPU's thread, may not sleep:
     /// it is called while the vCPU prepares to block.
+    ///
+    /// PPR is computed anew where it could matter: the hint is on after all that
+    /// could have made PPR wrong, a restore and the end of APICv.
     #[inline]
-    pub fn has_interrupt(&self) -> Option<u8> {
-        if !self.is_hardware_enabled() || self.host.protected().load(Ordering::Relaxed) {
+    pub fn has_interrupt(self) -> Option<u8> {
+        let host = self.host;
+        if !self.is_hardware_enabled() || host.protected().load(Ordering::Relaxed) {
+            return None;
+        }
+        if !host.irr_pending().load(Ordering::Relaxed) && !host.posts_interrupts() {
             return None;
         }
         let (ppr, _) = self.compute_ppr();
@@ -190,7 +215,7 @@ impl<H: Host> LocalApic<'_, H> {
     /// Also called while APICv is active, by nested virtualization that
     /// acknowledges interrupts on exit.
     #[inline]
-    pub fn ack_interrupt(&self, vector: u8) {
+    pub fn ack_interrupt(self, vector: u8) {
         self.clear_irr(vector);
         if self.host.synic_auto_eoi(vector) {
             // It is not in service, and another one may be deliverable.

@@ -37,9 +37,9 @@ pub struct Restored {
 impl<H: Host> LocalApic<'_, H> {
     /// User space writes `IA32_TSC_DEADLINE`, in whatever mode the timer is.
     /// The vCPU's mutex is held.
-    pub fn restore_tscdeadline(&self, deadline: u64) {
+    pub fn restore_tscdeadline(self, deadline: u64) {
         let waits = !self.takes_tscdeadline();
-        self.own
+        self.own()
             .restored
             .tscdeadline
             .set(if waits { deadline } else { 0 });
@@ -47,14 +47,14 @@ impl<H: Host> LocalApic<'_, H> {
     }
 
     /// A deadline that waits for its mode; zero if there is none.
-    pub(super) fn kept_tscdeadline(&self) -> u64 {
-        self.own.restored.tscdeadline.get()
+    pub(super) fn kept_tscdeadline(self) -> u64 {
+        self.own().restored.tscdeadline.get()
     }
 
     /// `KVM_SET_LAPIC` has these registers, which the mode that the APIC is in
     /// may not be right for.
-    pub(super) fn keep_registers(&self, from: &SavedRegisters) {
-        let restored = &self.own.restored;
+    pub(super) fn keep_registers(self, from: &SavedRegisters) {
+        let restored = &self.own().restored;
         restored.registers.set(true);
         restored.id.set(from[super::state::word(Offset::ID)]);
         restored.ldr.set(from[super::state::word(Offset::LDR)]);
@@ -63,28 +63,28 @@ impl<H: Host> LocalApic<'_, H> {
     /// User space has changed the mode. In x2APIC mode the IDs are not for it
     /// to choose; otherwise they are those that it has restored, unless these
     /// were of that mode.
-    pub(super) fn take_kept_registers(&self) {
-        let restored = &self.own.restored;
+    pub(super) fn take_kept_registers(self) {
+        let restored = &self.own().restored;
         let (id, ldr) = (restored.id.get(), restored.ldr.get());
         let x2apic_id = self.host.vcpu_id();
         let of_x2apic = id == x2apic_id && ldr == x2apic_ldr(x2apic_id);
         if restored.registers.get() && !self.is_x2apic() && !of_x2apic {
-            self.regs.write(Offset::ID, id);
-            self.regs.write(Offset::LDR, ldr);
+            self.regs().write(Offset::ID, id);
+            self.regs().write(Offset::LDR, ldr);
             self.host.mark_map_dirty();
             self.host.rtc_eoi_tracking_restore(true);
         }
     }
 
     /// A reset: nothing waits any more.
-    pub(super) fn forget_restored(&self) {
-        self.own.restored.tscdeadline.set(0);
-        self.own.restored.registers.set(false);
+    pub(super) fn forget_restored(self) {
+        self.own().restored.tscdeadline.set(0);
+        self.own().restored.registers.set(false);
     }
 
     /// `KVM_RUN` is about to enter the guest: what was restored is complete.
     /// The vCPU's thread.
-    pub fn begin_run(&self) {
+    pub fn begin_run(self) {
         // CPUID may have come after the registers.
         self.update_timer_mode();
         let kept = self.kept_tscdeadline();
@@ -97,8 +97,8 @@ impl<H: Host> LocalApic<'_, H> {
 
     /// The guest's TSC may have been written: a timer that was armed by what
     /// it said before is armed anew. The vCPU's thread.
-    pub fn follow_tsc(&self) {
-        let restored = &self.own.restored;
+    pub fn follow_tsc(self) {
+        let restored = &self.own().restored;
         let (offset, ratio) = self.host.l1_tsc_clock();
         if restored.tsc_offset.get() != offset || restored.tsc_ratio.get() != ratio {
             restored.tsc_offset.set(offset);

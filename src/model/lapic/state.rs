@@ -10,11 +10,11 @@ use super::super::destination::x2apic_ldr;
 use super::super::sync::Ordering;
 use super::base::{BSP, DEFAULT_ADDRESS, ENABLE};
 use super::register::{DELIVERY_MODE, LVT_MASKED};
-use super::{Host, Invalid, LocalApic, Offset, SavedRegisters, Vectors};
+use super::{Host, Invalid, LocalApic, Offset, SavedRegisters, Vectors, ALL_PARTS};
 
 impl<H: Host> LocalApic<'_, H> {
     /// RESET, or with `init_event` INIT. The vCPU's thread; may sleep.
-    pub fn reset(&self, init_event: bool) {
+    pub fn reset(self, init_event: bool) {
         let host = self.host;
         host.apicv_pre_state_restore();
 
@@ -33,36 +33,36 @@ impl<H: Host> LocalApic<'_, H> {
         host.set_version();
 
         for lvt in self.lvt_entries() {
-            self.regs.write(lvt, LVT_MASKED);
+            self.regs().write(lvt, LVT_MASKED);
         }
         self.update_timer_mode();
         if host.is_reset_bsp() && host.quirk_lint0_reenabled() {
             // As if a BIOS had wired the PIC through.
-            self.regs.write(Offset::LVT_LINT0, DELIVERY_MODE);
+            self.regs().write(Offset::LVT_LINT0, DELIVERY_MODE);
         }
-        self.watch_lint0(self.regs.read(Offset::LVT_LINT0));
+        self.watch_lint0(self.regs().read(Offset::LVT_LINT0));
 
         self.set_dfr(0xffff_ffff);
         self.set_spurious(0xff);
-        self.regs.write(Offset::TPR, 0);
+        self.regs().write(Offset::TPR, 0);
         if !self.is_x2apic() {
             self.set_ldr(0);
         }
-        self.regs.write(Offset::ESR, 0);
+        self.regs().write(Offset::ESR, 0);
         if self.is_x2apic() {
-            self.regs.write_icr64(0);
+            self.regs().write_icr64(0);
         } else {
-            self.regs.write(Offset::ICR, 0);
-            self.regs.write(Offset::ICR_HIGH, 0);
+            self.regs().write(Offset::ICR, 0);
+            self.regs().write(Offset::ICR_HIGH, 0);
         }
-        self.regs.write(Offset::DIVIDE, 0);
-        self.regs.write(Offset::INITIAL_COUNT, 0);
+        self.regs().write(Offset::DIVIDE, 0);
+        self.regs().write(Offset::INITIAL_COUNT, 0);
         for vectors in [Vectors::Irr, Vectors::Isr, Vectors::Tmr] {
-            self.regs.clear_all(vectors);
+            self.regs().clear_all(vectors);
         }
         self.update_apicv();
         self.update_divisor();
-        self.own.timer.pending.store(0);
+        self.own().timer.pending.store(0);
         self.forget_restored();
 
         host.set_pv_eoi_msr(0);
@@ -83,13 +83,14 @@ impl<H: Host> LocalApic<'_, H> {
     /// have no other place for it, and KVM's own APIC loses it here. A TSC
     /// deadline that has passed stays what it is: the MSR holds it, and whoever
     /// has read that before would have the interrupt twice.
-    pub fn save(&self, to: &mut SavedRegisters) -> Result<(), Invalid> {
-        if self.pending_timer() != 0 && !self.own.timer.is_tsc_deadline() {
+    pub fn save(self, to: &mut SavedRegisters) -> Result<(), Invalid> {
+        if self.pending_timer() != 0 && !self.own().timer.is_tsc_deadline() {
             self.inject_timer();
-            // With APICv that has posted it.
-            self.host.sync_pir_to_irr();
+            if self.host.posts_interrupts() {
+                self.host.sync_pir_to_irr();
+            }
         }
-        self.regs.save(to);
+        self.regs().save(to);
         to[word(Offset::CURRENT_COUNT)] = self.read_register(Offset::CURRENT_COUNT);
 
         if self.is_x2apic() {
@@ -113,7 +114,7 @@ impl<H: Host> LocalApic<'_, H> {
     ///
     /// `from` is brought into the hardware's form on the way. If the ID does
     /// not fit, only the software enable bit has been taken over.
-    pub fn restore(&self, from: &mut SavedRegisters) -> Result<(), Invalid> {
+    pub fn restore(self, from: &mut SavedRegisters) -> Result<(), Invalid> {
         let host = self.host;
         host.apicv_pre_state_restore();
         self.keep_registers(from);
@@ -125,24 +126,28 @@ impl<H: Host> LocalApic<'_, H> {
             host.recalculate_map();
             return Err(error);
         }
-        self.regs.restore(from);
+        self.regs().restore(from);
 
         host.mark_map_dirty();
         host.recalculate_map();
         host.set_version();
 
-        // Of what was in service before, for ISR is counted below. KVM has it
-        // that way round, and a state saved now would show the difference; PPR
-        // is computed anew before anybody acts on it.
+        // Of what was in service before, if anything was, for ISR is looked
+        // through below. KVM has it that way round, and a state saved now would
+        // show the difference; PPR is computed anew before anybody acts on it.
+        let parts = &self.own().parts_in_service;
+        if parts.get() != 0 {
+            parts.set(ALL_PARTS);
+        }
         self.update_ppr();
         // On both clocks, or an expiry of the old state would be delivered.
         self.cancel_timer();
         self.forget_expired();
         self.update_timer_mode();
-        self.watch_lint0(self.regs.read(Offset::LVT_LINT0));
+        self.watch_lint0(self.regs().read(Offset::LVT_LINT0));
         self.update_divisor();
         self.start_timer(Offset::CURRENT_COUNT);
-        self.regs.write(Offset::CURRENT_COUNT, 0);
+        self.regs().write(Offset::CURRENT_COUNT, 0);
         self.update_apicv();
         if self.is_apicv_active() {
             host.apicv_post_state_restore();
@@ -155,7 +160,7 @@ impl<H: Host> LocalApic<'_, H> {
 
     /// In x2APIC mode ID and LDR are not for user space to choose, and ICR may
     /// be one register.
-    fn fix_up(&self, from: &mut SavedRegisters) -> Result<(), Invalid> {
+    fn fix_up(self, from: &mut SavedRegisters) -> Result<(), Invalid> {
         if !self.is_x2apic() {
             return Ok(());
         }

@@ -93,10 +93,10 @@ impl<H: Host> LocalApic<'_, H> {
     // Registers.
 
     /// The current count register.
-    pub(super) fn current_count(&self) -> u32 {
-        let timer = &self.own.timer;
+    pub(super) fn current_count(self) -> u32 {
+        let timer = &self.own().timer;
         let period = timer.period.load();
-        if timer.is_tsc_deadline() || self.regs.read(Offset::INITIAL_COUNT) == 0 || period == 0 {
+        if timer.is_tsc_deadline() || self.regs().read(Offset::INITIAL_COUNT) == 0 || period == 0 {
             return 0;
         }
 
@@ -107,21 +107,21 @@ impl<H: Host> LocalApic<'_, H> {
     }
 
     /// A write to the initial count register: starts the timer.
-    pub(super) fn write_initial_count(&self, value: u32) {
-        if self.own.timer.is_tsc_deadline() {
+    pub(super) fn write_initial_count(self, value: u32) {
+        if self.own().timer.is_tsc_deadline() {
             return;
         }
         self.cancel_timer();
-        self.regs.write(Offset::INITIAL_COUNT, value);
+        self.regs().write(Offset::INITIAL_COUNT, value);
         self.start_timer(Offset::INITIAL_COUNT);
     }
 
     /// A write to the divide configuration register: what is left of the count
     /// takes longer or shorter.
-    pub(super) fn write_divide(&self, value: u32) {
-        let timer = &self.own.timer;
+    pub(super) fn write_divide(self, value: u32) {
+        let timer = &self.own().timer;
         let old = timer.divide_shift.load();
-        self.regs.write(Offset::DIVIDE, value);
+        self.regs().write(Offset::DIVIDE, value);
         self.update_divisor();
         if timer.divide_shift.load() != old && timer.period.load() != 0 {
             self.host.cancel_hrtimer();
@@ -131,24 +131,24 @@ impl<H: Host> LocalApic<'_, H> {
     }
 
     /// Decodes the divide configuration register.
-    pub(super) fn update_divisor(&self) {
-        let value = self.regs.read(Offset::DIVIDE);
+    pub(super) fn update_divisor(self) {
+        let value = self.regs().read(Offset::DIVIDE);
         let code = value & 3 | (value & 8) >> 1;
-        self.own.timer.divide_shift.store((code + 1) & 7);
+        self.own().timer.divide_shift.store((code + 1) & 7);
     }
 
     /// Takes over the timer mode from the LVT entry. A change from or to
     /// TSC-deadline mode disarms the timer.
-    pub(super) fn update_timer_mode(&self) {
-        let timer = &self.own.timer;
+    pub(super) fn update_timer_mode(self) {
+        let timer = &self.own().timer;
         let modes = self.host.timer_mode_mask().load(Ordering::Relaxed);
-        let mode = self.regs.read(Offset::LVT_TIMER) & modes;
+        let mode = self.regs().read(Offset::LVT_TIMER) & modes;
         if timer.mode.load() == mode {
             return;
         }
         if timer.is_tsc_deadline() != (mode == MODE_TSC_DEADLINE) {
             self.cancel_timer();
-            self.regs.write(Offset::INITIAL_COUNT, 0);
+            self.regs().write(Offset::INITIAL_COUNT, 0);
             timer.period.store(0);
             timer.tscdeadline.store(0);
         }
@@ -160,43 +160,43 @@ impl<H: Host> LocalApic<'_, H> {
     /// the timer is not armed or not in that mode. What user space has restored
     /// before the mode is there as well. The vCPU's thread.
     #[inline]
-    pub fn tscdeadline(&self) -> u64 {
+    pub fn tscdeadline(self) -> u64 {
         let kept = self.kept_tscdeadline();
         if kept != 0 || !self.takes_tscdeadline() {
             return kept;
         }
-        self.own.timer.tscdeadline.load()
+        self.own().timer.tscdeadline.load()
     }
 
     /// Is the timer in TSC-deadline mode, and the APIC enabled?
     #[inline]
-    pub(super) fn takes_tscdeadline(&self) -> bool {
-        self.is_hardware_enabled() && self.own.timer.is_tsc_deadline()
+    pub(super) fn takes_tscdeadline(self) -> bool {
+        self.is_hardware_enabled() && self.own().timer.is_tsc_deadline()
     }
 
     /// The guest writes `IA32_TSC_DEADLINE`; ignored in the other modes. The
     /// vCPU's thread; interrupts may be off.
     #[inline]
-    pub fn set_tscdeadline(&self, deadline: u64) {
+    pub fn set_tscdeadline(self, deadline: u64) {
         if !self.takes_tscdeadline() {
             return;
         }
         self.host.cancel_hrtimer();
-        self.own.timer.tscdeadline.store(deadline);
+        self.own().timer.tscdeadline.store(deadline);
         self.start_timer(Offset::INITIAL_COUNT);
     }
 
     // Times.
 
     /// The time that a count takes, ns.
-    fn count_to_ns(&self, count: u32) -> i64 {
+    fn count_to_ns(self, count: u32) -> i64 {
         let ticks = u64::from(count).wrapping_mul(self.host.bus_cycle_ns());
-        (ticks << self.own.timer.divide_shift.load()) as i64
+        (ticks << self.own().timer.divide_shift.load()) as i64
     }
 
     /// Keeps the guest from having hrtimers at a rate that hurts the host.
-    fn limit_period(&self) {
-        let timer = &self.own.timer;
+    fn limit_period(self) {
+        let timer = &self.own().timer;
         if timer.is_periodic() && timer.period.load() != 0 {
             let shortest = i64::from(self.host.min_timer_period_us()) * 1000;
             if timer.period.load() < shortest {
@@ -207,9 +207,9 @@ impl<H: Host> LocalApic<'_, H> {
 
     /// The divisor was `1 << old`: what is left until the expiry takes another
     /// time now.
-    fn rescale_target(&self, old: u32) {
-        let timer = &self.own.timer;
-        let period = self.count_to_ns(self.regs.read(Offset::INITIAL_COUNT));
+    fn rescale_target(self, old: u32) {
+        let timer = &self.own().timer;
+        let period = self.count_to_ns(self.regs().read(Offset::INITIAL_COUNT));
         timer.period.store(period);
         self.limit_period();
 
@@ -232,14 +232,14 @@ impl<H: Host> LocalApic<'_, H> {
 
     /// Computes the expiry from the initial count, or for a restored APIC from
     /// the current count. False if there is nothing to count.
-    fn set_target(&self, count: Offset) -> bool {
-        let timer = &self.own.timer;
+    fn set_target(self, count: Offset) -> bool {
+        let timer = &self.own().timer;
         let tsc = self.host.host_tsc();
         let now = self.host.now();
 
         timer
             .period
-            .store(self.count_to_ns(self.regs.read(Offset::INITIAL_COUNT)));
+            .store(self.count_to_ns(self.regs().read(Offset::INITIAL_COUNT)));
         if timer.period.load() == 0 {
             timer.tscdeadline.store(0);
             return false;
@@ -249,12 +249,12 @@ impl<H: Host> LocalApic<'_, H> {
         let period = timer.period.load();
         let mut left = period;
         if count != Offset::INITIAL_COUNT && timer.counts() {
-            left = self.count_to_ns(self.regs.read(count));
+            left = self.count_to_ns(self.regs().read(count));
             if left <= 0 {
                 left = if timer.is_periodic() { period } else { 0 };
             } else if left > period {
                 // Nonsense, which no APIC would have saved.
-                self.regs.write(count, 0);
+                self.regs().write(count, 0);
                 left = period;
             }
         }
@@ -272,8 +272,8 @@ impl<H: Host> LocalApic<'_, H> {
     ///
     /// Expiries that were missed are not made up for: only one interrupt can
     /// be pending anyway, and the number of them is the guest's choice.
-    fn advance_target(&self) {
-        let timer = &self.own.timer;
+    fn advance_target(self) {
+        let timer = &self.own().timer;
         let now = self.host.now();
         let tsc = self.host.host_tsc();
 
@@ -296,20 +296,20 @@ impl<H: Host> LocalApic<'_, H> {
 
     /// Disarms the timer, on both clocks, and forgets what it had pending. The
     /// vCPU's thread.
-    pub fn cancel_timer(&self) {
+    pub fn cancel_timer(self) {
         self.host.cancel_hrtimer();
         self.host.without_preemption(|| {
             if self.is_hv_timer_in_use() {
                 self.cancel_hv_timer();
             }
         });
-        self.own.timer.pending.store(0);
+        self.own().timer.pending.store(0);
     }
 
     /// Starts the timer from the registers; `count` is the register to count
     /// from.
-    pub(super) fn start_timer(&self, count: Offset) {
-        let timer = &self.own.timer;
+    pub(super) fn start_timer(self, count: Offset) {
+        let timer = &self.own().timer;
         timer.pending.store(0);
         if timer.counts() && !self.set_target(count) {
             return;
@@ -319,8 +319,8 @@ impl<H: Host> LocalApic<'_, H> {
 
     /// The guest's TSC is another one: the expiry that was computed from it is
     /// at another time, or the same time is at another count of it.
-    pub(super) fn rearm_by_tsc(&self) {
-        let timer = &self.own.timer;
+    pub(super) fn rearm_by_tsc(self) {
+        let timer = &self.own().timer;
         if timer.tscdeadline.load() == 0 {
             return;
         }
@@ -339,9 +339,9 @@ impl<H: Host> LocalApic<'_, H> {
     }
 
     /// Arms the timer for the expiry that it has, on the better clock.
-    fn restart_timer(&self) {
+    fn restart_timer(self) {
         self.host.without_preemption(|| {
-            let timer = &self.own.timer;
+            let timer = &self.own().timer;
             if !timer.is_periodic() && timer.is_pending() {
                 return;
             }
@@ -351,19 +351,19 @@ impl<H: Host> LocalApic<'_, H> {
         });
     }
 
-    fn is_hv_timer_in_use(&self) -> bool {
+    fn is_hv_timer_in_use(self) -> bool {
         self.host.hv_timer_in_use().load(Ordering::Relaxed)
     }
 
     /// Preemption is off.
-    fn cancel_hv_timer(&self) {
+    fn cancel_hv_timer(self) {
         self.host.cancel_hv_timer();
         self.host.hv_timer_in_use().store(false, Ordering::Relaxed);
     }
 
     /// Arms the CPU's timer; false if it cannot be had. Preemption is off.
-    fn start_hv_timer(&self) -> bool {
-        let timer = &self.own.timer;
+    fn start_hv_timer(self) -> bool {
+        let timer = &self.own().timer;
         let deadline = timer.tscdeadline.load();
         if !self.host.can_use_hv_timer() || deadline == 0 {
             return false;
@@ -390,8 +390,8 @@ impl<H: Host> LocalApic<'_, H> {
     }
 
     /// Arms the hrtimer. Preemption is off.
-    fn start_sw_timer(&self) {
-        let timer = &self.own.timer;
+    fn start_sw_timer(self) {
+        let timer = &self.own().timer;
         if self.is_hv_timer_in_use() {
             self.cancel_hv_timer();
         }
@@ -406,8 +406,8 @@ impl<H: Host> LocalApic<'_, H> {
         self.host.trace_hv_timer_state(false);
     }
 
-    fn start_sw_count(&self) {
-        let timer = &self.own.timer;
+    fn start_sw_count(self) {
+        let timer = &self.own().timer;
         if timer.period.load() == 0 {
             return;
         }
@@ -421,8 +421,8 @@ impl<H: Host> LocalApic<'_, H> {
         self.host.start_hrtimer(timer.target.load());
     }
 
-    fn start_sw_deadline(&self) {
-        let deadline = self.own.timer.tscdeadline.load();
+    fn start_sw_deadline(self) {
+        let deadline = self.own().timer.tscdeadline.load();
         let khz = u64::from(self.host.virtual_tsc_khz());
         if deadline == 0 || khz == 0 {
             return;
@@ -445,8 +445,8 @@ impl<H: Host> LocalApic<'_, H> {
     // Expiry.
 
     /// The timer has expired; `in_callback` says on which clock.
-    fn expire(&self, in_callback: bool) {
-        let timer = &self.own.timer;
+    fn expire(self, in_callback: bool) {
+        let timer = &self.own().timer;
         let host = self.host;
         if timer.is_pending() {
             return;
@@ -478,8 +478,8 @@ impl<H: Host> LocalApic<'_, H> {
 
     /// The hrtimer's callback: the time to arm it for again, if it is to be.
     /// Hardirq context.
-    pub fn timer_expired(&self) -> Option<i64> {
-        let timer = &self.own.timer;
+    pub fn timer_expired(self) -> Option<i64> {
+        let timer = &self.own().timer;
         self.expire(true);
         if !timer.is_periodic() || timer.period.load() == 0 {
             return None;
@@ -489,7 +489,7 @@ impl<H: Host> LocalApic<'_, H> {
     }
 
     /// The CPU's timer has made the guest exit. The vCPU's thread.
-    pub fn expired_hv_timer(&self) {
+    pub fn expired_hv_timer(self) {
         self.host.without_preemption(|| {
             // The vCPU may have been scheduled out in between, which moves the
             // timer to the other clock, where it has expired too.
@@ -498,7 +498,7 @@ impl<H: Host> LocalApic<'_, H> {
             }
             self.expire(false);
             self.cancel_hv_timer();
-            let timer = &self.own.timer;
+            let timer = &self.own().timer;
             if timer.is_periodic() && timer.period.load() != 0 {
                 self.advance_target();
                 self.restart_timer();
@@ -507,12 +507,12 @@ impl<H: Host> LocalApic<'_, H> {
     }
 
     /// The vCPU is about to run: back to the CPU's timer.
-    pub fn switch_to_hv_timer(&self) {
+    pub fn switch_to_hv_timer(self) {
         self.restart_timer();
     }
 
     /// The vCPU is about to block: the CPU's timer would not wake it.
-    pub fn switch_to_sw_timer(&self) {
+    pub fn switch_to_sw_timer(self) {
         self.host.without_preemption(|| {
             if self.is_hv_timer_in_use() {
                 self.start_sw_timer();
@@ -521,13 +521,13 @@ impl<H: Host> LocalApic<'_, H> {
     }
 
     /// The TSC has changed while the CPU's timer was armed.
-    pub fn restart_hv_timer(&self) {
+    pub fn restart_hv_timer(self) {
         self.restart_timer();
     }
 
     /// The vCPU has moved to another CPU: the hrtimer follows it, unless its
     /// callback posts, in which case it is better off elsewhere.
-    pub fn migrate_timer(&self) {
+    pub fn migrate_timer(self) {
         if !self.host.can_post_timer_interrupt() && self.host.cancel_hrtimer() {
             self.host.restart_hrtimer();
         }
@@ -537,10 +537,10 @@ impl<H: Host> LocalApic<'_, H> {
 
     /// Expiries that wait to be delivered. The vCPU's thread; may not sleep.
     #[inline]
-    pub fn pending_timer(&self) -> u32 {
-        let masked = self.regs.read(Offset::LVT_TIMER) & LVT_MASKED != 0;
+    pub fn pending_timer(self) -> u32 {
+        let masked = self.regs().read(Offset::LVT_TIMER) & LVT_MASKED != 0;
         if self.is_software_enabled() && self.is_hardware_enabled() && !masked {
-            self.own.timer.pending.load()
+            self.own().timer.pending.load()
         } else {
             0
         }
@@ -548,15 +548,15 @@ impl<H: Host> LocalApic<'_, H> {
 
     /// Delivers what waits. The vCPU's thread.
     #[inline]
-    pub fn inject_timer(&self) {
-        if self.own.timer.is_pending() {
+    pub fn inject_timer(self) {
+        if self.own().timer.is_pending() {
             self.deliver_timer();
-            self.own.timer.pending.store(0);
+            self.own().timer.pending.store(0);
         }
     }
 
-    fn deliver_timer(&self) {
-        let timer = &self.own.timer;
+    fn deliver_timer(self) {
+        let timer = &self.own().timer;
         if self.local_deliver(Offset::LVT_TIMER) {
             self.host.trace_timer();
         }
@@ -570,29 +570,29 @@ impl<H: Host> LocalApic<'_, H> {
 
     // The advance.
 
-    fn expired(&self) -> u64 {
+    fn expired(self) -> u64 {
         self.host.expired_tscdeadline().load(Ordering::Relaxed)
     }
 
-    fn set_expired(&self, deadline: u64) {
+    fn set_expired(self, deadline: u64) {
         self.host
             .expired_tscdeadline()
             .store(deadline, Ordering::Relaxed);
     }
 
     /// The vCPU need not wait for an expiry of a state that is gone.
-    pub(super) fn forget_expired(&self) {
+    pub(super) fn forget_expired(self) {
         self.set_expired(0);
     }
 
-    fn advance_ns(&self) -> u32 {
+    fn advance_ns(self) -> u32 {
         self.host.timer_advance_ns().load(Ordering::Relaxed)
     }
 
     /// Just before the entry: the timer was made to expire early, so wait for
     /// the rest. The vCPU's thread, interrupts off.
     #[inline]
-    pub fn wait_expire(&self) {
+    pub fn wait_expire(self) {
         if self.expired() != 0 && self.advance_ns() != 0 && self.is_timer_injected() {
             self.wait_for_deadline();
         }
@@ -600,20 +600,20 @@ impl<H: Host> LocalApic<'_, H> {
 
     /// Is the timer's interrupt on its way into the guest? With APICv a higher
     /// one may come first; then the wait is in vain.
-    fn is_timer_injected(&self) -> bool {
+    fn is_timer_injected(self) -> bool {
         if self.host.protected().load(Ordering::Relaxed) {
             return true;
         }
-        let vector = self.regs.read(Offset::LVT_TIMER) as u8;
+        let vector = self.regs().read(Offset::LVT_TIMER) as u8;
         let vectors = if self.is_apicv_active() {
             Vectors::Irr
         } else {
             Vectors::Isr
         };
-        self.is_hardware_enabled() && self.regs.test(vectors, vector)
+        self.is_hardware_enabled() && self.regs().test(vectors, vector)
     }
 
-    fn wait_for_deadline(&self) {
+    fn wait_for_deadline(self) {
         let deadline = self.expired();
         self.set_expired(0);
 
@@ -634,7 +634,7 @@ impl<H: Host> LocalApic<'_, H> {
 
     /// Spins for that many cycles of the guest's TSC, but not for longer than
     /// the advance.
-    fn delay(&self, cycles: u64) {
+    fn delay(self, cycles: u64) {
         let advance = self.advance_ns();
         if !self.host.tsc_is_scaled() {
             let longest = self.host.nsec_to_cycles(u64::from(advance));
@@ -646,7 +646,7 @@ impl<H: Host> LocalApic<'_, H> {
     }
 
     /// The timer was `delta` cycles late, or early: it should not be next time.
-    fn adjust_advance(&self, delta: i64) {
+    fn adjust_advance(self, delta: i64) {
         let size = delta.unsigned_abs();
         if !(ADJUST_MIN..=ADJUST_MAX).contains(&size) {
             return;

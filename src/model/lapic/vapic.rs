@@ -23,24 +23,24 @@ const MSR_ENABLED: u64 = 1;
 
 impl<H: Host> LocalApic<'_, H> {
     #[inline(always)]
-    fn has_attention(&self, bit: u64) -> bool {
+    fn has_attention(self, bit: u64) -> bool {
         self.host.attention().load(Ordering::Relaxed) & bit != 0
     }
 
     // The bits belong to the vCPU's thread, so no locked operation is needed.
-    fn set_attention(&self, bit: u64) {
+    fn set_attention(self, bit: u64) {
         let attention = self.host.attention();
         attention.store(attention.load(Ordering::Relaxed) | bit, Ordering::Relaxed);
     }
 
-    fn clear_attention(&self, bit: u64) {
+    fn clear_attention(self, bit: u64) {
         let attention = self.host.attention();
         attention.store(attention.load(Ordering::Relaxed) & !bit, Ordering::Relaxed);
     }
 
     /// `KVM_SET_VAPIC_ADDR`: where the word is, zero for nowhere. If there is no
     /// memory, all stays as it was. The vCPU's mutex is held.
-    pub fn set_vapic_address(&self, address: u64) -> Result<(), Invalid> {
+    pub fn set_vapic_address(self, address: u64) -> Result<(), Invalid> {
         if address == 0 {
             self.clear_attention(CHECK_VAPIC);
         } else if self.host.vapic_map(address) {
@@ -55,7 +55,7 @@ impl<H: Host> LocalApic<'_, H> {
     /// Writes `MSR_KVM_PV_EOI_EN`: the address of the byte, which is the first
     /// of `length`, and bit 0 to enable it. If the address is not aligned, or
     /// there is no memory, all stays as it was. The vCPU's thread.
-    pub fn set_pv_eoi(&self, value: u64, length: usize) -> Result<(), Invalid> {
+    pub fn set_pv_eoi(self, value: u64, length: usize) -> Result<(), Invalid> {
         let address = value & !MSR_ENABLED;
         if address % 4 != 0 || value & MSR_ENABLED != 0 && !self.host.pv_eoi_map(address, length) {
             return Err(Invalid);
@@ -66,7 +66,7 @@ impl<H: Host> LocalApic<'_, H> {
 
     /// After an exit: takes over what the guest has done.
     #[inline]
-    pub fn sync_from_vapic(&self) {
+    pub fn sync_from_vapic(self) {
         if self.has_attention(PV_EOI_PENDING) {
             self.sync_pv_eoi_from_guest();
         }
@@ -79,10 +79,10 @@ impl<H: Host> LocalApic<'_, H> {
 
     /// Before an entry: tells the guest how things are.
     #[inline]
-    pub fn sync_to_vapic(&self) {
+    pub fn sync_to_vapic(self) {
         self.sync_pv_eoi_to_guest();
         if self.has_attention(CHECK_VAPIC) {
-            let tpr = self.regs.read(Offset::TPR) & 0xff;
+            let tpr = self.regs().read(Offset::TPR) & 0xff;
             let requested = self.highest_irr().map_or(0, u32::from);
             let in_service = self.highest_in_service().map_or(0, u32::from);
             // TPR in bits 7:0, the class in service in 15:12, the vector
@@ -94,7 +94,7 @@ impl<H: Host> LocalApic<'_, H> {
 
     /// Was the EOI skipped? Then it is done now. PV EOI ends here in any case,
     /// to be allowed anew at the next entry when that is safe.
-    fn sync_pv_eoi_from_guest(&self) {
+    fn sync_pv_eoi_from_guest(self) {
         if !self.host.pv_eoi_enabled() {
             self.clear_attention(PV_EOI_PENDING);
             return;
@@ -107,7 +107,7 @@ impl<H: Host> LocalApic<'_, H> {
     }
 
     /// Is the guest's byte still set, i.e. there was no EOI? Clears it.
-    fn take_back_pv_eoi(&self) -> bool {
+    fn take_back_pv_eoi(self) -> bool {
         let Some(byte) = self.host.pv_eoi_read() else {
             return false;
         };
@@ -121,7 +121,7 @@ impl<H: Host> LocalApic<'_, H> {
 
     /// Allows the guest to skip the next EOI, if nothing depends on it: no
     /// other interrupt waits, and no I/O APIC has to hear of it.
-    fn sync_pv_eoi_to_guest(&self) {
+    fn sync_pv_eoi_to_guest(self) {
         if !self.host.pv_eoi_enabled() || self.host.irr_pending().load(Ordering::Relaxed) {
             return;
         }

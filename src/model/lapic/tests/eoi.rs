@@ -33,7 +33,7 @@ fn an_eoi_with_nothing_in_service_does_nothing() {
     let before = machine.saved();
     machine.eoi();
     assert_eq!(machine.saved(), before);
-    assert_eq!(*machine.events.borrow(), [Event::MapRecalculated]);
+    assert_eq!(*machine.events.borrow(), []);
 }
 
 #[test]

@@ -7,8 +7,8 @@
 
 use super::lapic::page::SAVED_WORDS;
 use super::lapic::{
-    HighestIrr, Host, LocalApic, Offset, Own, RegisterPage, SavedRegisters, Shared,
-    SuppressEoiBroadcast, Vectors,
+    Host, LocalApic, Offset, Own, RegisterPage, SavedRegisters, Shared, SuppressEoiBroadcast,
+    Vectors,
 };
 use super::message::{DeliveryMode, DestinationMode, Message, Shorthand, Trigger};
 use super::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -212,7 +212,7 @@ impl Machine {
 
     /// The APIC.
     pub fn apic(&self) -> LocalApic<'_, Self> {
-        LocalApic::new(&self.regs, &self.own, self)
+        LocalApic::new(self)
     }
 
     /// Reads a register by memory.
@@ -327,6 +327,12 @@ pub fn message(delivery_mode: DeliveryMode, vector: u8) -> Message {
 }
 
 impl Shared for Machine {
+    fn regs(&self) -> &RegisterPage {
+        &self.regs
+    }
+    fn own(&self) -> &Own {
+        &self.own
+    }
     fn irr_pending(&self) -> &AtomicBool {
         &self.irr_pending
     }
@@ -494,6 +500,9 @@ impl Host for Machine {
     fn request_event(&self) {
         self.note(Event::InjectionRequest);
     }
+    fn request_own_event(&self) {
+        self.note(Event::InjectionRequest);
+    }
     fn request_unblock(&self) {
         self.note(Event::UnblockRequest);
     }
@@ -517,15 +526,19 @@ impl Host for Machine {
         self.request_event();
         self.kick();
     }
-    fn sync_pir_to_irr(&self) -> HighestIrr {
-        let mut posted = self.posted.borrow_mut();
-        let Some(posted) = posted.as_mut() else {
-            return HighestIrr::NotPosted;
-        };
-        for vector in posted.drain(..) {
+    fn posts_interrupts(&self) -> bool {
+        self.posted.borrow().is_some()
+    }
+    fn sync_pir_to_irr(&self) -> Option<u8> {
+        for vector in self
+            .posted
+            .borrow_mut()
+            .iter_mut()
+            .flat_map(|p| p.drain(..))
+        {
             self.apic().set_irr(vector);
         }
-        HighestIrr::Synced(self.regs.highest(Vectors::Irr))
+        self.regs.highest(Vectors::Irr)
     }
     fn hwapic_isr_update(&self, highest: Option<u8>) {
         self.note(Event::HighestInService(highest));

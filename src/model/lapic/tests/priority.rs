@@ -128,15 +128,63 @@ fn the_vendor_code_learns_the_class_that_waits_and_the_tpr() {
 #[test]
 fn the_vendor_code_learns_the_tpr_that_counts_from_an_eoi_on() {
     // What waits is held back by TPR once nothing is in service: the guest must
-    // exit when it lowers TPR, and nothing else will tell the vendor code.
+    // exit when it lowers TPR. The entry that looks for events tells the vendor
+    // code, but not of an APIC that is disabled by software.
     let machine = Machine::enabled();
     machine.write(Offset::TPR, 0x40);
     machine.interrupt(0x75);
     assert_eq!(machine.take(), Some(0x75));
     machine.interrupt(0x45);
     machine.forget();
+    let saved = machine.saved();
+    machine.eoi();
+    assert!(machine.has(Event::InjectionRequest));
+
+    machine.apic().restore(&mut saved.clone()).unwrap();
+    machine.write(Offset::SPURIOUS, 0xff);
+    machine.forget();
     machine.eoi();
     assert!(machine.has(Event::Cr8(4, Some(4))));
+}
+
+#[test]
+fn a_tpr_that_the_guest_has_not_changed_costs_nothing() {
+    let machine = Machine::enabled();
+    machine.apic().sync_tpr(0x40);
+    assert_eq!(machine.read(Offset::PPR), 0x40);
+    machine.interrupt(0x45);
+    machine.forget();
+    machine.apic().sync_tpr(0x40);
+    assert_eq!(*machine.events.borrow(), []);
+    machine.apic().sync_tpr(0x30);
+    assert_eq!(machine.read(Offset::PPR), 0x30);
+    assert!(machine.has(Event::InjectionRequest));
+}
+
+#[test]
+fn a_tpr_that_the_cpu_has_stored_already_counts_all_the_same() {
+    let machine = Machine::enabled();
+    machine.write(Offset::TPR, 0x40);
+    machine.interrupt(0x45);
+    machine.regs.write(Offset::TPR, 0x30);
+    machine.forget();
+    machine.apic().write_nodecode(Offset::TPR.0.into());
+    assert!(machine.has(Event::InjectionRequest));
+    assert_eq!(machine.take(), Some(0x45));
+}
+
+#[test]
+fn ppr_is_that_of_a_restored_state_before_anything_is_delivered() {
+    let machine = Machine::enabled();
+    machine.interrupt(0x75);
+    assert_eq!(machine.take(), Some(0x75));
+    let saved = machine.saved();
+    machine.eoi();
+    machine.apic().restore(&mut saved.clone()).unwrap();
+    machine.interrupt(0x71);
+    assert_eq!(machine.apic().has_interrupt(), None);
+    machine.interrupt(0x85);
+    assert_eq!(machine.take(), Some(0x85));
 }
 
 #[test]

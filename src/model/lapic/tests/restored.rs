@@ -277,7 +277,7 @@ fn a_timer_that_is_masked_stays_pending_over_a_save() {
     assert_eq!(machine.saved()[0x220 / 4], 0);
     machine.write(Offset::LVT_TIMER, 0x41);
     assert_eq!(machine.apic().pending_timer(), 1);
-    assert_eq!(machine.regs.count(Vectors::Irr), 0);
+    assert_eq!(machine.regs.parts(Vectors::Irr), 0);
 }
 
 #[test]

@@ -52,7 +52,7 @@ fn a_reset_drops_what_was_requested_and_in_service() {
     assert_eq!(machine.apic().highest_in_service(), None);
     assert_eq!(machine.read(Offset::PPR), 0);
     for vectors in [Vectors::Irr, Vectors::Isr, Vectors::Tmr] {
-        assert_eq!(machine.regs.count(vectors), 0);
+        assert_eq!(machine.regs.parts(vectors), 0);
     }
 }
 
