@@ -154,9 +154,10 @@ type Map = DestinationMap<u32, Vec<Option<u32>>>;
 
 fn build(policy: &Policy, apics: &[Identity]) -> Result<Map, BuildError> {
     let largest = apics.iter().map(|apic| apic.x2apic_id as usize + 1).max();
-    let slots = vec![None; largest.unwrap_or(0).max(MIN_SLOTS)];
+    let ids = largest.unwrap_or(0).max(MIN_SLOTS);
+    let slots = vec![None; ids + apics.len()];
     let apics = apics.iter().map(|apic| (*apic, apic.x2apic_id));
-    Map::build(slots, policy, apics).0
+    Map::build(slots, ids, policy, apics).0
 }
 
 /// How what the map finds must relate to what the bus finds.
@@ -233,6 +234,11 @@ proptest! {
             Resolution::Slow => return Ok(()),
             Resolution::Sender => vec![sender.unwrap().x2apic_id],
             Resolution::Targets(targets) => targets.collect(),
+            Resolution::All(all) => all.collect(),
+            Resolution::Others(all) => {
+                let sender = sender.unwrap().x2apic_id;
+                all.filter(|id| *id != sender).collect()
+            }
         };
         found.sort_unstable();
         let matching: Vec<Identity> = apics

@@ -21,7 +21,7 @@ use kernel::sync::rcu;
 /// were ever online; see [`Published::replace`].
 pub(super) type Target = NonNull<Vcpu>;
 
-/// Memory for the table of physical IDs.
+/// Memory for the map's tables.
 pub(super) struct Slots(KVVec<Option<Target>>);
 
 impl AsRef<[Option<Target>]> for Slots {
@@ -43,16 +43,18 @@ pub(super) type DestinationMap = destination::DestinationMap<Target, Slots>;
 /// Builds the map of `vcpus`; none if it cannot be built, and then senders ask
 /// every vCPU. `max_id` is the largest ID seen so far, and grows. Sleeps.
 ///
-/// `None` in place of the result asks for another try: a vCPU with a larger ID
-/// came in between.
+/// `None` in place of the result asks for another try: another vCPU came in
+/// between.
 pub(super) fn build<'a>(
     vcpus: impl Iterator<Item = &'a Vcpu> + Clone,
     policy: &Policy,
     max_id: &mut u32,
 ) -> Option<(Option<KBox<DestinationMap>>, Inhibits)> {
+    let mut count = 0;
     for vcpu in vcpus.clone() {
         if vcpu.identity().is_some() {
             *max_id = (*max_id).max(vcpu.id());
+            count += 1;
         }
     }
     let no_map = Inhibits {
@@ -60,13 +62,13 @@ pub(super) fn build<'a>(
         logical_id_aliased: true,
         apic_id_modified: false,
     };
-    let slots = (*max_id as usize + 1).max(MIN_SLOTS);
-    let Ok(slots) = KVVec::from_elem(None, slots, GFP_KERNEL_ACCOUNT) else {
+    let ids = (*max_id as usize + 1).max(MIN_SLOTS);
+    let Ok(slots) = KVVec::from_elem(None, ids + count, GFP_KERNEL_ACCOUNT) else {
         return Some((None, no_map));
     };
 
     let apics = vcpus.filter_map(|vcpu| Some((vcpu.identity()?, NonNull::from(vcpu))));
-    match DestinationMap::build(Slots(slots), policy, apics) {
+    match DestinationMap::build(Slots(slots), ids, policy, apics) {
         (Ok(map), inhibits) => match KBox::new(map, GFP_KERNEL_ACCOUNT) {
             Ok(map) => Some((Some(map), inhibits)),
             Err(_) => Some((None, no_map)),

@@ -10,6 +10,7 @@ mod io_device;
 #[cfg(CONFIG_KCSAN)]
 pub(crate) mod kcsan;
 mod map;
+mod multicast;
 mod ops;
 mod pit;
 mod posted;

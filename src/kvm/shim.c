@@ -419,6 +419,45 @@ void ferric_kick(struct kvm_vcpu *vcpu)
 	kvm_vcpu_kick(vcpu);
 }
 
+/* Used with interrupts off. */
+static DEFINE_PER_CPU(struct cpumask, ferric_kick_mask);
+
+/*
+ * What kvm_vcpu_kick() does, but for the interrupt.  A vCPU that migrates after
+ * its CPU was read has left the guest in between, see there.
+ */
+void ferric_kick_many(struct kvm_vcpu **vcpus, unsigned int count)
+{
+	struct cpumask *mask;
+	unsigned long flags;
+	unsigned int i;
+	int cpu;
+
+	if (count == 1) {
+		kvm_vcpu_kick(vcpus[0]);
+		return;
+	}
+
+	local_irq_save(flags);
+	mask = this_cpu_ptr(&ferric_kick_mask);
+	cpumask_clear(mask);
+	for (i = 0; i < count; i++) {
+		struct kvm_vcpu *vcpu = vcpus[i];
+
+		if (kvm_vcpu_wake_up(vcpu))
+			continue;
+		if (kvm_vcpu_exiting_guest_mode(vcpu) != IN_GUEST_MODE)
+			continue;
+		cpu = READ_ONCE(vcpu->cpu);
+		if (cpu != smp_processor_id() && (unsigned int)cpu < nr_cpu_ids &&
+		    cpu_online(cpu))
+			cpumask_set_cpu(cpu, mask);
+	}
+	if (!cpumask_empty(mask))
+		__apic_send_IPI_mask(mask, RESCHEDULE_VECTOR);
+	local_irq_restore(flags);
+}
+
 void ferric_report_tpr_access(struct kvm_vcpu *vcpu, bool write)
 {
 	kvm_make_request(KVM_REQ_REPORT_TPR_ACCESS, vcpu);

@@ -162,6 +162,8 @@ void ferric_request_unblock(struct kvm_vcpu *vcpu);
 void ferric_request_scan_ioapic(struct kvm_vcpu *vcpu);
 void ferric_request_ioapic_eoi_exit(struct kvm_vcpu *vcpu);
 void ferric_kick(struct kvm_vcpu *vcpu);
+/* The same for several, with one interrupt for all of their CPUs. */
+void ferric_kick_many(struct kvm_vcpu **vcpus, unsigned int count);
 void ferric_report_tpr_access(struct kvm_vcpu *vcpu, bool write);
 bool ferric_is_bsp(struct kvm_vcpu *vcpu);
 bool ferric_cpuid_is_intel_compatible(struct kvm_vcpu *vcpu);

@@ -6,6 +6,7 @@ use super::bindings;
 use super::chips::Chips;
 use super::field::Field;
 use super::map::{self, Published, Target};
+use super::multicast;
 use super::stats::{self, Event, Stats};
 use super::vcpu::Vcpu;
 use crate::model::destination::{
@@ -315,7 +316,7 @@ impl Vm {
                 // Somebody else has done it.
                 return;
             }
-            // Ends: `max_id` grows with each try, and IDs are bounded.
+            // Ends: each try sees more vCPUs, and they are bounded.
             if let Some(built) = map::build(self.vcpus(), &self.policy(), &mut max_id) {
                 break built;
             }
@@ -404,7 +405,13 @@ impl Vm {
                 }
                 true
             }
-            Resolution::Sender | Resolution::Slow => false,
+            Resolution::All(all) => {
+                for target in all {
+                    visit(as_vcpu(&target));
+                }
+                true
+            }
+            Resolution::Sender | Resolution::Others(_) | Resolution::Slow => false,
         });
         if !resolved {
             self.matching(None, message).for_each(visit);
@@ -423,14 +430,56 @@ impl Vm {
         mut rtc: Option<&mut RtcStatus>,
     ) -> Option<i32> {
         self.resolve(source, message, |resolution| match resolution {
-            Resolution::Sender => source.map(|vcpu| accept(vcpu, message, &mut rtc)),
-            Resolution::Targets(targets) => Some(
-                targets
-                    .map(|target| accept(as_vcpu(&target), message, &mut rtc))
-                    .sum(),
-            ),
-            Resolution::Slow => None,
+            Resolution::All(all) | Resolution::Others(all) if all.count() > multicast::MAX_FAST => {
+                None
+            }
+            resolution => self.deliver_resolved(source, message, resolution, &mut rtc),
         })
+    }
+
+    /// Delivers a message to the destinations that the map has for it, if it has;
+    /// any number of them.
+    #[inline]
+    fn deliver_resolved(
+        &self,
+        source: Option<&Vcpu>,
+        message: &Message,
+        resolution: Resolution<'_, Target>,
+        rtc: &mut Option<&mut RtcStatus>,
+    ) -> Option<i32> {
+        match resolution {
+            Resolution::Sender => source.map(|vcpu| accept(vcpu, message, rtc)),
+            Resolution::Targets(mut targets) if targets.is_single() => Some(
+                targets
+                    .next()
+                    .map_or(0, |target| accept(as_vcpu(&target), message, rtc)),
+            ),
+            Resolution::Targets(targets) => Some(self.accept_all(targets, None, message, rtc)),
+            Resolution::All(all) => Some(self.accept_all(all, None, message, rtc)),
+            Resolution::Others(all) => Some(self.accept_all(all, source, message, rtc)),
+            Resolution::Slow => None,
+        }
+    }
+
+    /// Gives a message to all `targets` but one; returns how many took it.
+    #[inline]
+    fn accept_all(
+        &self,
+        targets: impl Iterator<Item = Target>,
+        but: Option<&Vcpu>,
+        message: &Message,
+        rtc: &mut Option<&mut RtcStatus>,
+    ) -> i32 {
+        let but = but.map(NonNull::from);
+        // SAFETY: As for `as_vcpu`: all of them live as long as the VM.
+        let vcpus = targets
+            .filter(|target| Some(*target) != but)
+            .map(|target| unsafe { &*target.as_ptr() });
+        if rtc.is_none() && !self.may_be_accelerated && multicast::is_plain(message) {
+            multicast::accept_all(vcpus, message)
+        } else {
+            vcpus.map(|vcpu| accept(vcpu, message, rtc)).sum()
+        }
     }
 
     /// Delivers a message. Task context; takes time in proportion to the
@@ -444,7 +493,10 @@ impl Vm {
         message: &Message,
         mut rtc: Option<&mut RtcStatus>,
     ) -> i32 {
-        if let Some(delivered) = self.deliver_fast(source, message, rtc.as_deref_mut()) {
+        let resolved = self.resolve(source, message, |resolution| {
+            self.deliver_resolved(source, message, resolution, &mut rtc)
+        });
+        if let Some(delivered) = resolved {
             return delivered;
         }
         let message = slow_path_message(message);
@@ -520,9 +572,8 @@ impl Vm {
         let step = if is_64_bit { 64 } else { 32 };
         let mut taken = 0;
         for (first, bitmap) in [min, min.wrapping_add(step)].into_iter().zip(bitmaps) {
-            for target in map.physical_range(first, bitmap) {
-                taken += accept(as_vcpu(&target), &message, &mut None);
-            }
+            let targets = map.physical_range(first, bitmap);
+            taken += self.accept_all(targets, None, &message, &mut None);
         }
         self.stats().count(Event::Ipi, taken as u64);
         taken

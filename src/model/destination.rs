@@ -227,11 +227,17 @@ pub const MIN_SLOTS: usize = 256;
 
 /// The map of a VM's local APICs by their addresses.
 ///
-/// `T` stands for an APIC, and `S` is the caller's memory for the table of
-/// physical IDs, one slot each.
+/// `T` stands for an APIC, and `S` is the caller's memory for two tables: one slot
+/// for each physical ID, and then one for each APIC.
 pub struct DestinationMap<T, S> {
-    /// By x2APIC ID or xAPIC ID.
-    physical: S,
+    /// By x2APIC ID or xAPIC ID; then all APICs, in the order they came in.
+    slots: S,
+    /// Number of the slots for IDs.
+    ids: usize,
+    /// Number of APICs.
+    count: usize,
+    /// Number of those that are in x2APIC mode.
+    x2apics: usize,
     flat: [Option<T>; 8],
     cluster: [[Option<T>; 4]; 16],
     logical_mode: LogicalMode,
@@ -240,16 +246,20 @@ pub struct DestinationMap<T, S> {
 impl<T: Copy, S: AsRef<[Option<T>]> + AsMut<[Option<T>]>> DestinationMap<T, S> {
     /// Builds the map of `apics`, all of those that have an identity.
     ///
-    /// `slots` must be empty, with a slot for every x2APIC ID that there is
-    /// and [`MIN_SLOTS`] at least. After [`BuildError::TooSmall`] the inhibits
-    /// mean nothing.
+    /// `slots` must be empty. The first `ids` are for the x2APIC IDs, as many as
+    /// there are and [`MIN_SLOTS`] at least, and the rest for as many APICs. After
+    /// [`BuildError::TooSmall`] the inhibits mean nothing.
     pub fn build(
         slots: S,
+        ids: usize,
         policy: &Policy,
         apics: impl IntoIterator<Item = (Identity, T)>,
     ) -> (Result<Self, BuildError>, Inhibits) {
         let mut map = Self {
-            physical: slots,
+            slots,
+            ids,
+            count: 0,
+            x2apics: 0,
             flat: [None; 8],
             cluster: [[None; 4]; 16],
             logical_mode: LogicalMode::SoftwareDisabled,
@@ -259,7 +269,9 @@ impl<T: Copy, S: AsRef<[Option<T>]> + AsMut<[Option<T>]>> DestinationMap<T, S> {
         for (identity, apic) in apics {
             // Deliberately truncated: whatever that aliases is found below.
             modified |= !identity.is_x2apic && identity.xapic_id != identity.x2apic_id as u8;
-            result = map.add_physical(&identity, apic, policy);
+            result = map
+                .add_physical(&identity, apic, policy)
+                .and_then(|()| map.add_to_all(&identity, apic));
             if result.is_err() {
                 break;
             }
@@ -280,7 +292,8 @@ impl<T: Copy, S: AsRef<[Option<T>]> + AsMut<[Option<T>]>> DestinationMap<T, S> {
         apic: T,
         policy: &Policy,
     ) -> Result<(), BuildError> {
-        let slots = self.physical.as_mut();
+        let slots = self.slots.as_mut();
+        let slots = slots.get_mut(..self.ids).unwrap_or_default();
         let x2apic_id = identity.x2apic_id as usize;
         let xapic_id = usize::from(identity.xapic_id);
         if xapic_id >= slots.len() {
@@ -320,6 +333,15 @@ impl<T: Copy, S: AsRef<[Option<T>]> + AsMut<[Option<T>]>> DestinationMap<T, S> {
             }
             _ => Err(BuildError::Aliased),
         }
+    }
+
+    fn add_to_all(&mut self, identity: &Identity, apic: T) -> Result<(), BuildError> {
+        let index = self.ids.saturating_add(self.count);
+        let slot = self.slots.as_mut().get_mut(index);
+        *slot.ok_or(BuildError::TooSmall)? = Some(apic);
+        self.count += 1;
+        self.x2apics += usize::from(identity.is_x2apic);
+        Ok(())
     }
 
     fn add_logical(&mut self, identity: &Identity, apic: T) {
@@ -372,8 +394,36 @@ pub enum Resolution<'a, T> {
     Sender,
     /// These APICs take it; there may be none.
     Targets(Targets<'a, T>),
+    /// All these take it, the sender among them.
+    All(All<'a, T>),
+    /// All these take it but the sender.
+    Others(All<'a, T>),
     /// The map cannot tell: ask every APIC, by [`matches`].
     Slow,
+}
+
+/// All APICs of a map; an iterator over them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct All<'a, T> {
+    slots: &'a [Option<T>],
+}
+
+impl<T> All<'_, T> {
+    /// How many there are.
+    pub const fn count(&self) -> usize {
+        self.slots.len()
+    }
+}
+
+impl<T: Copy> Iterator for All<'_, T> {
+    type Item = T;
+
+    #[inline]
+    fn next(&mut self) -> Option<T> {
+        let (first, rest) = self.slots.split_first()?;
+        self.slots = rest;
+        *first
+    }
 }
 
 /// At most 64 APICs that lie side by side in a map; an iterator over them.
@@ -415,9 +465,9 @@ impl<T: Copy> Iterator for Targets<'_, T> {
 }
 
 impl<T: Copy, S: AsRef<[Option<T>]>> DestinationMap<T, S> {
-    /// The caller's memory for the table of physical IDs.
+    /// The caller's memory for the tables.
     pub fn table(&self) -> &S {
-        &self.physical
+        &self.slots
     }
 
     /// Which logical destinations can be looked up.
@@ -434,7 +484,8 @@ impl<T: Copy, S: AsRef<[Option<T>]>> DestinationMap<T, S> {
     /// The table from `id` on, and how many slots of it there are.
     #[inline]
     fn at(&self, id: u32) -> (&[Option<T>], u32) {
-        let slots = self.physical.as_ref();
+        let slots = self.slots.as_ref();
+        let slots = slots.get(..self.ids).unwrap_or_default();
         if id as usize >= slots.len() {
             return (&[], 0);
         }
@@ -471,11 +522,19 @@ impl<T: Copy, S: AsRef<[Option<T>]>> DestinationMap<T, S> {
     ) -> Resolution<'_, T> {
         match message.shorthand {
             Shorthand::None => {}
-            Shorthand::Own if source != Source::Device => return Resolution::Sender,
-            _ => return Resolution::Slow,
+            _ if source == Source::Device => return Resolution::Slow,
+            Shorthand::Own => return Resolution::Sender,
+            // Only one of them takes it, but which one is asked of all.
+            _ if message.is_lowest_priority() => return Resolution::Slow,
+            Shorthand::AllIncludingSelf => return Resolution::All(self.all()),
+            Shorthand::AllExcludingSelf => return Resolution::Others(self.all()),
         }
         if self.is_broadcast(message.destination, source, policy) {
-            return Resolution::Slow;
+            return if self.addresses_all(message, source, policy) {
+                Resolution::All(self.all())
+            } else {
+                Resolution::Slow
+            };
         }
         if message.destination_mode == DestinationMode::Physical {
             let (slots, _) = self.at(message.destination);
@@ -488,6 +547,32 @@ impl<T: Copy, S: AsRef<[Option<T>]>> DestinationMap<T, S> {
                 targets.lowest_priority(message.vector, policy, arbitration_priority),
             ),
             Some(targets) => Resolution::Targets(targets),
+        }
+    }
+
+    fn all(&self) -> All<'_, T> {
+        let all = self.ids..self.ids.saturating_add(self.count);
+        All {
+            slots: self.slots.as_ref().get(all).unwrap_or_default(),
+        }
+    }
+
+    /// Is a broadcast one for all APICs, since they agree in their mode, and does
+    /// each of them take it?
+    fn addresses_all(&self, message: &Message, source: Source, policy: &Policy) -> bool {
+        if message.is_lowest_priority() || self.count == 0 {
+            return false;
+        }
+        match message.destination {
+            X2APIC_BROADCAST => self.x2apics == self.count,
+            BROADCAST if self.x2apics == 0 => true,
+            // What a device sends is taken for a broadcast by x2APICs, too.
+            BROADCAST => {
+                self.x2apics == self.count
+                    && source == Source::Device
+                    && !policy.broadcast_quirk_disabled
+            }
+            _ => false,
         }
     }
 

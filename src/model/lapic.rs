@@ -49,7 +49,7 @@ pub mod vapic;
 mod tests;
 
 use super::destination::Identity;
-use super::sync::{Ordering, Owned};
+use super::sync::{Ordering, Owned, Relaxed};
 pub use base::Mode;
 pub use host::{Host, Shared, SuppressEoiBroadcast};
 pub use page::{RegisterPage, SavedRegisters, Vectors};
@@ -76,6 +76,10 @@ pub struct Own {
     parts_in_service: Owned<u32>,
     /// Highest vector in service; [`UNKNOWN`] if ISR must be searched.
     highest_in_service: Owned<u32>,
+    /// May there be something in IRR that the vCPU has been asked to look for in
+    /// vain, while the APIC was disabled? Then whoever sends it once more has to ask
+    /// once more, until the vCPU has looked. Only the vCPU's thread writes it.
+    asked_in_vain: Relaxed<bool>,
     /// Was LVT0 an unmasked NMI at its last write?
     lint0_nmi: Owned<bool>,
     /// What user space has restored before its time.

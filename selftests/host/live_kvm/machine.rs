@@ -151,11 +151,14 @@ impl Machine {
         let ids = self
             .enabled()
             .map(|index| self.cpus[index].machine.vcpu_id.get() as usize + 1);
-        let slots = vec![None; ids.max().unwrap_or(0).max(MIN_SLOTS)];
+        let ids = ids.max().unwrap_or(0).max(MIN_SLOTS);
+        let slots = vec![None; ids + self.cpus.len()];
         let apics = self
             .enabled()
             .map(|index| (self.cpus[index].machine.apic().identity(), index));
-        DestinationMap::build(slots, &self.policy, apics).0.ok()
+        DestinationMap::build(slots, ids, &self.policy, apics)
+            .0
+            .ok()
     }
 
     fn matching<'a>(
@@ -212,10 +215,17 @@ impl Machine {
             }),
             None => Resolution::Slow,
         };
-        if let Resolution::Targets(targets) = resolution {
-            return targets
-                .map(|index| self.accept(index, message, &mut rtc))
-                .sum();
+        let found: Option<Vec<usize>> = match resolution {
+            Resolution::Targets(targets) => Some(targets.collect()),
+            Resolution::All(all) => Some(all.collect()),
+            Resolution::Others(all) => Some(all.filter(|index| Some(*index) != sender).collect()),
+            Resolution::Sender | Resolution::Slow => None,
+        };
+        if let Some(found) = found {
+            let accepted = found
+                .into_iter()
+                .map(|index| self.accept(index, message, &mut rtc));
+            return accepted.sum();
         }
         let message = slow_path_message(message);
         let matching = self.matching(sender, &message);

@@ -193,6 +193,12 @@ fn resolve(
             result.by_map = set(targets);
             result.delivered = set(targets.filter(takes));
         }
+        // Where KVM asks one after the other.
+        Resolution::All(all) => result.delivered = set(all.filter(takes)),
+        Resolution::Others(all) => {
+            let others = all.filter(|index| Some(*index) != sender);
+            result.delivered = set(others.filter(takes));
+        }
         Resolution::Slow => {
             let message = slow_path_message(message);
             let candidates = matching(&message, source, sender);
@@ -281,9 +287,10 @@ pub fn compare(
         .clone()
         .map(|(_, member)| member.identity.x2apic_id as usize + 1)
         .max();
-    let slots = vec![None; largest.unwrap_or(0).max(MIN_SLOTS)];
+    let ids = largest.unwrap_or(0).max(MIN_SLOTS);
+    let slots = vec![None; ids + members.len()];
     let apics = present.map(|(index, member)| (member.identity, index));
-    let (map, inhibits) = Map::build(slots, &policy, apics);
+    let (map, inhibits) = Map::build(slots, ids, &policy, apics);
 
     let mut c_inhibits = 0;
     // SAFETY: The VM lives.

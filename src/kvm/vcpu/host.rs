@@ -333,11 +333,8 @@ impl Host for Vcpu {
     #[inline]
     fn deliver_interrupt(&self, mode: DeliveryMode, trigger: Trigger, vector: u8) {
         if !self.vm().may_be_accelerated() {
-            if self.apic().set_irr(vector) {
-                self.request_ordered_event();
-                if self.must_be_told() {
-                    self.kick();
-                }
+            if self.apic().set_irr(vector) && self.ask_for_event() {
+                self.kick();
             }
             return;
         }
@@ -629,6 +626,20 @@ impl Vcpu {
         if requests.load(Ordering::Relaxed) & REQUEST_EVENT == 0 {
             requests.fetch_or(REQUEST_EVENT, Ordering::SeqCst);
         }
+    }
+
+    /// Asks for a look at what a locked operation of the caller's has just made
+    /// pending. If true, the vCPU must be told, by a kick. Any context.
+    #[inline(always)]
+    pub(in crate::kvm) fn ask_for_event(&self) -> bool {
+        self.request_ordered_event();
+        self.must_be_told()
+    }
+
+    /// `kvm_apic_accept_irq`, for who does not go through `accept`.
+    #[inline(always)]
+    pub(in crate::kvm) fn trace_taken(&self, message: &Message) {
+        self.trace_accept(message.delivery_mode, message.trigger, message.vector);
     }
 
     /// Does the vCPU sleep, or run the guest, so that it does not look for

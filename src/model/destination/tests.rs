@@ -4,6 +4,7 @@
 
 use super::super::message::{DeliveryMode, DestinationMode, Message, Shorthand, Trigger};
 use super::*;
+use std::vec;
 use std::vec::Vec;
 
 const QUIRKED: Policy = Policy {
@@ -75,9 +76,10 @@ fn logical(destination: u32) -> Message {
 
 fn try_map(policy: &Policy, apics: &[Identity]) -> (Result<Map, BuildError>, Inhibits) {
     let largest = apics.iter().map(|apic| apic.x2apic_id as usize + 1).max();
-    let slots = [None].repeat(largest.unwrap_or(0).max(MIN_SLOTS));
+    let ids = largest.unwrap_or(0).max(MIN_SLOTS);
+    let slots = [None].repeat(ids + apics.len());
     let apics = apics.iter().map(|apic| (*apic, apic.x2apic_id));
-    Map::build(slots, policy, apics)
+    Map::build(slots, ids, policy, apics)
 }
 
 fn map(policy: &Policy, apics: &[Identity]) -> Map {
@@ -89,7 +91,8 @@ fn map(policy: &Policy, apics: &[Identity]) -> Map {
 fn resolved(map: &Map, message: &Message, source: Source, policy: &Policy) -> Option<Vec<u32>> {
     match map.resolve(message, source, policy, |id| 100 - id as i32) {
         Resolution::Targets(targets) => Some(targets.collect()),
-        Resolution::Slow | Resolution::Sender => None,
+        Resolution::All(all) => Some(all.collect()),
+        Resolution::Slow | Resolution::Sender | Resolution::Others(_) => None,
     }
 }
 
@@ -217,26 +220,6 @@ fn the_last_cluster_of_the_table_may_be_cut_short() {
 }
 
 #[test]
-fn a_broadcast_is_for_everybody_and_the_slow_path() {
-    let apics = [flat(0), flat(1)];
-    for message in [physical(0xff), logical(0xff)] {
-        assert_eq!(matching(&apics, &message, XAPIC_IPI, &QUIRKED), [0, 1]);
-        assert_eq!(
-            resolved(&map(&QUIRKED, &apics), &message, XAPIC_IPI, &QUIRKED),
-            None
-        );
-    }
-    let apics = [x2apic(0), x2apic(1)];
-    for message in [physical(X2APIC_BROADCAST), logical(X2APIC_BROADCAST)] {
-        for policy in [QUIRKED, MODERN] {
-            assert_eq!(matching(&apics, &message, X2APIC_IPI, &policy), [0, 1]);
-            let map = map(&policy, &apics);
-            assert_eq!(resolved(&map, &message, X2APIC_IPI, &policy), None);
-        }
-    }
-}
-
-#[test]
 fn a_device_broadcasts_to_x2apics_by_0xff_unless_the_quirk_is_off() {
     let mut apics: Vec<Identity> = (0..9).map(x2apic).collect();
     apics.push(x2apic(0xff));
@@ -248,7 +231,10 @@ fn a_device_broadcasts_to_x2apics_by_0xff_unless_the_quirk_is_off() {
     assert_eq!(matching(&apics, &message, X2APIC_IPI, &QUIRKED), [0xff]);
 
     let quirked = map(&QUIRKED, &apics);
-    assert_eq!(resolved(&quirked, &message, Source::Device, &QUIRKED), None);
+    assert_eq!(
+        resolved(&quirked, &message, Source::Device, &QUIRKED),
+        Some(all)
+    );
     let modern = map(&MODERN, &apics);
     assert_eq!(
         resolved(&modern, &message, Source::Device, &MODERN),
@@ -321,12 +307,14 @@ fn shorthands_ignore_the_destination() {
         );
         let map = map(&QUIRKED, &[flat(0)]);
         let resolution = map.resolve(&message, XAPIC_IPI, &QUIRKED, |_| 0);
-        let expected = if shorthand == Shorthand::Own {
-            Resolution::Sender
-        } else {
-            Resolution::Slow
-        };
-        assert_eq!(resolution, expected);
+        match (shorthand, resolution) {
+            (Shorthand::Own, Resolution::Sender) => {}
+            (Shorthand::AllIncludingSelf, Resolution::All(all))
+            | (Shorthand::AllExcludingSelf, Resolution::Others(all)) => {
+                assert_eq!(all.collect::<Vec<u32>>(), [0]);
+            }
+            other => panic!("{other:?}"),
+        }
         // A device is no sender that could be meant by itself.
         let resolution = map.resolve(&message, Source::Device, &QUIRKED, |_| 0);
         assert_eq!(resolution, Resolution::Slow);
@@ -369,11 +357,47 @@ fn ids_that_wrap_are_aliased_too() {
 
 #[test]
 fn an_id_beyond_the_table_asks_for_a_larger_one() {
-    let slots = [None].repeat(MIN_SLOTS);
-    let (result, _) = Map::build(slots, &QUIRKED, [(x2apic(256), 256)]);
+    let slots = || [None].repeat(MIN_SLOTS + 1);
+    let (result, _) = Map::build(slots(), MIN_SLOTS, &QUIRKED, [(x2apic(256), 256)]);
     assert_eq!(result.err(), Some(BuildError::TooSmall));
-    let (result, _) = Map::build(Vec::new(), &QUIRKED, [(flat(0), 0)]);
+    let (result, _) = Map::build(Vec::new(), MIN_SLOTS, &QUIRKED, [(flat(0), 0)]);
     assert_eq!(result.err(), Some(BuildError::Aliased));
+    let both = [(flat(0), 0), (flat(1), 1)];
+    let (result, _) = Map::build(slots(), MIN_SLOTS, &QUIRKED, both);
+    assert_eq!(result.err(), Some(BuildError::TooSmall));
+}
+
+#[test]
+fn a_broadcast_is_for_everybody_and_found_if_they_agree_in_their_mode() {
+    let all =
+        |apics: &[Identity], message: &Message, source, policy: &Policy| match map(policy, apics)
+            .resolve(message, source, policy, |_| 0)
+        {
+            Resolution::All(all) => Some(all.collect::<Vec<u32>>()),
+            Resolution::Slow => None,
+            other => panic!("{other:?}"),
+        };
+    let (xapics, x2apics) = ([flat(0), flat(1)], [x2apic(0), x2apic(1)]);
+    let mixed = [flat(0), x2apic(1)];
+    for message in [physical, logical] {
+        let (short, long) = (message(BROADCAST), message(X2APIC_BROADCAST));
+        assert_eq!(matching(&xapics, &short, XAPIC_IPI, &QUIRKED), [0, 1]);
+        assert_eq!(matching(&x2apics, &long, X2APIC_IPI, &MODERN), [0, 1]);
+        assert_eq!(all(&xapics, &short, XAPIC_IPI, &QUIRKED), Some(vec![0, 1]));
+        assert_eq!(all(&x2apics, &long, X2APIC_IPI, &QUIRKED), Some(vec![0, 1]));
+        for source in [XAPIC_IPI, Source::Device] {
+            assert_eq!(all(&mixed, &short, source, &QUIRKED), None);
+        }
+        assert_eq!(all(&mixed, &long, X2APIC_IPI, &QUIRKED), None);
+        // From a device, unless user space says that it means what it says.
+        let from_device = all(&x2apics, &short, Source::Device, &QUIRKED);
+        assert_eq!(from_device, Some(vec![0, 1]));
+    }
+    let lowest = Message {
+        delivery_mode: DeliveryMode::LowestPriority,
+        ..physical(BROADCAST)
+    };
+    assert_eq!(all(&xapics, &lowest, XAPIC_IPI, &QUIRKED), None);
 }
 
 #[test]
@@ -540,9 +564,10 @@ fn a_range_of_physical_ids_is_taken_by_its_bitmap() {
     assert_eq!(map.physical(299), Some(299));
     assert_eq!(map.physical(300), None);
     assert_eq!(map.physical(u32::MAX), None);
-    // The memory is the caller's, a slot for each ID.
-    assert_eq!(map.table().len(), 300);
+    // The memory is the caller's, a slot for each ID, and one for each APIC.
+    assert_eq!(map.table().len(), 600);
     assert_eq!(map.table()[299], Some(299));
+    assert_eq!(map.table()[300], Some(0));
 }
 
 #[test]

@@ -108,16 +108,38 @@ impl<H: Host> LocalApic<'_, H> {
     /// delivers: sets the bit in IRR, then the hint; a full barrier. Any context,
     /// no lock.
     ///
-    /// If the bit was clear, a request for an event and a kick must follow. If
-    /// it was set already, that is up to whoever set it.
+    /// If true, a request for an event and a kick must follow. If the bit was set
+    /// already, that is up to whoever set it.
     #[inline]
     pub fn set_irr(self, vector: u8) -> bool {
         if !self.regs().set(Vectors::Irr, vector) {
-            return false;
+            return self.own().asked_in_vain.load();
         }
         // After the bit, or `clear_irr` could miss both.
         self.host.irr_pending().store(true, Ordering::Relaxed);
         true
+    }
+
+    /// Takes an edge-triggered fixed interrupt in software; a store only if it is
+    /// not pending yet. Any context, no lock.
+    ///
+    /// None if the APIC drops it, else as [`Self::set_irr`]. A full barrier must be
+    /// before the call, for what the vCPU is to see when it takes an interrupt that
+    /// is pending already.
+    #[inline]
+    pub fn mark(self, vector: u8) -> Option<bool> {
+        if !self.is_software_enabled() || !self.is_hardware_enabled() {
+            return None;
+        }
+        let regs = self.regs();
+        if regs.test(Vectors::Tmr, vector) {
+            regs.clear(Vectors::Tmr, vector);
+        }
+        Some(if regs.test(Vectors::Irr, vector) {
+            self.own().asked_in_vain.load()
+        } else {
+            self.set_irr(vector)
+        })
     }
 
     /// Delivers from an LVT entry; false if it is masked or dropped. Any

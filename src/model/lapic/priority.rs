@@ -205,6 +205,10 @@ impl<H: Host> LocalApic<'_, H> {
         if !host.irr_pending().load(Ordering::Relaxed) && !host.posts_interrupts() {
             return None;
         }
+        let in_vain = &self.own().asked_in_vain;
+        if in_vain.load() {
+            in_vain.store(false);
+        }
         let (ppr, _) = self.compute_ppr();
         self.deliverable(ppr)
     }

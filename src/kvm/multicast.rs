@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A message for many vCPUs, in two phases: first each of them is marked, then
+//! those that must be told are told together, by one interrupt to all of their
+//! CPUs.
+//!
+//! Only for VMs whose interrupts no CPU delivers by itself; else each delivery
+//! tells its vCPU in the hardware's way.
+
+use super::bindings;
+use super::vcpu::Vcpu;
+use crate::model::message::{DeliveryMode, Message};
+use crate::model::sync::{fence, Ordering};
+use core::ptr::null_mut;
+use kernel::ffi::c_uint;
+
+/// Most local APICs that a message goes to where interrupts may be off, as on
+/// the exit fast path: some ten thousand instructions. For more the sender comes
+/// again, where it can be preempted.
+pub(super) const MAX_FAST: usize = 256;
+
+/// Vcpus that must be told at a time. Many mostly sleep or wait, and the array is
+/// on the stack.
+const BATCH: usize = 16;
+
+/// vCPUs that have been asked for something and must be told so.
+struct Told {
+    vcpus: [*mut bindings::kvm_vcpu; BATCH],
+    count: usize,
+}
+
+impl Told {
+    #[inline(always)]
+    fn new() -> Self {
+        Self {
+            vcpus: [null_mut(); BATCH],
+            count: 0,
+        }
+    }
+
+    /// The vCPU will be told.
+    #[inline]
+    fn add(&mut self, vcpu: &Vcpu) {
+        if self.count >= BATCH {
+            self.tell();
+        }
+        if let Some(slot) = self.vcpus.get_mut(self.count) {
+            *slot = vcpu.as_kvm_vcpu();
+            self.count += 1;
+        }
+    }
+
+    /// Tells them: wakes those that sleep, and makes the others leave the guest.
+    fn tell(&mut self) {
+        if self.count != 0 {
+            // SAFETY: The first `count` are vCPUs of a VM that is alive, as those
+            // were that they came from; any context will do.
+            unsafe { bindings::ferric_kick_many(self.vcpus.as_mut_ptr(), self.count as c_uint) };
+            self.count = 0;
+        }
+    }
+}
+
+/// Can [`accept_all`] take the message?
+#[inline]
+pub(super) fn is_plain(message: &Message) -> bool {
+    message.delivery_mode == DeliveryMode::Fixed && !message.trigger.is_level()
+}
+
+/// Gives an edge-triggered fixed message to all `vcpus`, of a VM that is not
+/// accelerated; returns how many took it. Any context, no lock.
+#[inline]
+pub(super) fn accept_all<'a>(vcpus: impl Iterator<Item = &'a Vcpu>, message: &Message) -> i32 {
+    // ORDERING: What the sender has stored before, for those who take the
+    // interrupt to see; it may be pending already, and then nothing is stored
+    // below that would be ordered after it.
+    fence(Ordering::SeqCst);
+    let mut told = Told::new();
+    let mut taken = 0;
+    for vcpu in vcpus {
+        match vcpu.apic().mark(message.vector) {
+            None => continue,
+            Some(false) => {}
+            Some(true) => {
+                if vcpu.ask_for_event() {
+                    told.add(vcpu);
+                }
+            }
+        }
+        vcpu.trace_taken(message);
+        taken += 1;
+    }
+    told.tell();
+    taken
+}
