@@ -175,11 +175,6 @@ void ferric_vm_fields(struct kvm *kvm, struct ferric_vm_fields *fields)
 	};
 }
 
-void *ferric_vm_data(struct kvm *kvm)
-{
-	return kvm->arch.irqchip_data;
-}
-
 void ferric_set_vm_data(struct kvm *kvm, void *data)
 {
 	kvm->arch.irqchip_data = data;
@@ -392,6 +387,11 @@ void ferric_vcpu_fields(struct kvm_vcpu *vcpu, struct ferric_vcpu_fields *f)
 struct kvm *ferric_vcpu_kvm(struct kvm_vcpu *vcpu)
 {
 	return vcpu->kvm;
+}
+
+void ferric_copy_registers(u32 *to, const u32 *from)
+{
+	memcpy(to, from, sizeof(struct kvm_lapic_state));
 }
 
 void ferric_request_event(struct kvm_vcpu *vcpu)

@@ -60,6 +60,11 @@ enum {
 	FERRIC_IN_GUEST_MODE = IN_GUEST_MODE,
 };
 
+/* Where in struct kvm what ferric_set_vm_data() stores is. */
+enum {
+	FERRIC_VM_DATA = offsetof(struct kvm, arch.irqchip_data),
+};
+
 /* No VM has more vCPUs, nor higher IDs. */
 enum {
 	FERRIC_MAX_VCPUS = KVM_MAX_VCPUS,
@@ -129,7 +134,6 @@ void ferric_unregister(void);
 /* The VM. */
 bool ferric_choose_directed_eoi(struct kvm *kvm);
 void ferric_vm_fields(struct kvm *kvm, struct ferric_vm_fields *fields);
-void *ferric_vm_data(struct kvm *kvm);
 void ferric_set_vm_data(struct kvm *kvm, void *data);
 int ferric_io_register(struct kvm *kvm, struct ferric_io_device *io);
 void ferric_io_unregister(struct kvm *kvm, struct ferric_io_device *io);
@@ -157,6 +161,8 @@ void ferric_fire_mask_notifiers(struct kvm *kvm, unsigned int chip,
 /* The vCPU. */
 void ferric_vcpu_fields(struct kvm_vcpu *vcpu, struct ferric_vcpu_fields *f);
 struct kvm *ferric_vcpu_kvm(struct kvm_vcpu *vcpu);
+/* The 1 KiB of struct kvm_lapic_state. */
+void ferric_copy_registers(u32 *to, const u32 *from);
 void ferric_request_event(struct kvm_vcpu *vcpu);
 void ferric_request_unblock(struct kvm_vcpu *vcpu);
 void ferric_request_scan_ioapic(struct kvm_vcpu *vcpu);

@@ -18,7 +18,7 @@ use crate::model::message::{DeliveryMode, Message, Shorthand};
 use crate::model::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use core::ptr::NonNull;
 use kernel::debugfs::File;
-use kernel::ffi::{c_int, c_ulong};
+use kernel::ffi::{c_int, c_ulong, c_void};
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, rcu, Mutex};
 use kernel::types::ForeignOwnable;
@@ -141,7 +141,7 @@ impl Vm {
     pub(super) unsafe fn detach(kvm: *mut bindings::kvm) {
         // SAFETY: By this function's requirements; `attach` has set the
         // pointer.
-        drop(unsafe { <Pin<KBox<Self>>>::from_foreign(bindings::ferric_vm_data(kvm)) });
+        drop(unsafe { <Pin<KBox<Self>>>::from_foreign(vm_data(kvm)) });
         // SAFETY: By this function's requirements.
         unsafe { bindings::ferric_set_vm_data(kvm, core::ptr::null_mut()) };
     }
@@ -155,7 +155,7 @@ impl Vm {
     pub(super) unsafe fn of_kvm<'a>(kvm: *mut bindings::kvm) -> &'a Self {
         // SAFETY: By this function's requirements `attach` has set the pointer
         // to a box that lives until `detach`.
-        unsafe { &*bindings::ferric_vm_data(kvm).cast::<Self>() }
+        unsafe { &*vm_data(kvm).cast::<Self>() }
     }
 
     /// The VM is going: stops all that reaches its vCPUs on its own. Sleeps.
@@ -589,6 +589,21 @@ impl Vm {
             };
             self.stats().count(event, delivered as u64);
         }
+    }
+}
+
+/// What `ferric_set_vm_data` has stored.
+///
+/// # Safety
+///
+/// `kvm` must be alive, and nobody be storing it.
+#[inline(always)]
+unsafe fn vm_data(kvm: *mut bindings::kvm) -> *mut c_void {
+    // SAFETY: By this function's requirements; it is at that place in the VM.
+    unsafe {
+        kvm.byte_add(bindings::FERRIC_VM_DATA as usize)
+            .cast::<*mut c_void>()
+            .read()
     }
 }
 

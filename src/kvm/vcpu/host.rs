@@ -7,7 +7,7 @@ use super::super::bindings;
 use super::super::stats::Event;
 use super::{or_none, vector, Vcpu};
 use crate::model::ioapic::Eoi;
-use crate::model::lapic::{Host, Own, RegisterPage, Shared, SuppressEoiBroadcast};
+use crate::model::lapic::{Host, Own, RegisterPage, SavedRegisters, Shared, SuppressEoiBroadcast};
 use crate::model::message::{DeliveryMode, Message, Trigger};
 use crate::model::sync::{fence, AtomicBool, AtomicU32, AtomicU64, Ordering};
 use kernel::ffi::c_int;
@@ -371,6 +371,18 @@ impl Host for Vcpu {
         );
     }
 
+    fn copy_registers_to(&self, to: &mut SavedRegisters) {
+        // SAFETY: Both are 1 KiB, and do not overlap. Others may change words of
+        // the page meanwhile: the kernel's memcpy() copies each of them as it was
+        // before or after, as it does for KVM's own APIC.
+        unsafe { bindings::ferric_copy_registers(to.as_mut_ptr(), self.page()) };
+    }
+
+    fn copy_registers_from(&self, from: &SavedRegisters) {
+        // SAFETY: As above.
+        unsafe { bindings::ferric_copy_registers(self.page(), from.as_ptr()) };
+    }
+
     fn apicv_pre_state_restore(&self) {
         shim!(self, ferric_apicv_pre_state_restore);
     }
@@ -654,6 +666,12 @@ impl Vcpu {
         // requests.
         self.fields.sleeper.load(Ordering::Relaxed) != 0
             || self.fields.mode.load(Ordering::Relaxed) == bindings::FERRIC_IN_GUEST_MODE
+    }
+
+    /// The register page, for C.
+    fn page(&self) -> *mut u32 {
+        // SAFETY: By the type invariants `regs` is set, once.
+        unsafe { (*self.as_lapic()).regs.cast() }
     }
 
     /// Has the vCPU anything of Hyper-V's? Once it has, it keeps it.

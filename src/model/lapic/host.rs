@@ -10,7 +10,7 @@
 
 use super::super::message::{DeliveryMode, Message, Trigger};
 use super::super::sync::{AtomicBool, AtomicU32, AtomicU64};
-use super::{Own, RegisterPage};
+use super::{Own, RegisterPage, SavedRegisters};
 
 /// State of one local APIC that lives outside the model, because KVM's C code
 /// reads or writes it too.
@@ -210,6 +210,14 @@ pub trait Host: Shared {
     /// Tells the vendor code from which TPR on `max_irr` can be delivered.
     /// Both are priority classes (0 to 15).
     fn update_cr8_intercept(&self, tpr: u8, max_irr: Option<u8>);
+    /// Copies all registers of the page out.
+    fn copy_registers_to(&self, to: &mut SavedRegisters) {
+        self.regs().save(to);
+    }
+    /// Replaces all registers of the page.
+    fn copy_registers_from(&self, from: &SavedRegisters) {
+        self.regs().restore(from);
+    }
     /// Before the registers are replaced as a whole.
     fn apicv_pre_state_restore(&self);
     /// After the registers were replaced, if APICv is active.

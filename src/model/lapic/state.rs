@@ -90,7 +90,7 @@ impl<H: Host> LocalApic<'_, H> {
                 self.host.sync_pir_to_irr();
             }
         }
-        self.regs().save(to);
+        self.host.copy_registers_to(to);
         to[word(Offset::CURRENT_COUNT)] = self.read_register(Offset::CURRENT_COUNT);
 
         if self.is_x2apic() {
@@ -126,7 +126,7 @@ impl<H: Host> LocalApic<'_, H> {
             host.recalculate_map();
             return Err(error);
         }
-        self.regs().restore(from);
+        self.host.copy_registers_from(from);
 
         host.mark_map_dirty();
         host.recalculate_map();
