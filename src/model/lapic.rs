@@ -76,10 +76,12 @@ pub struct Own {
     parts_in_service: Owned<u32>,
     /// Highest vector in service; [`UNKNOWN`] if ISR must be searched.
     highest_in_service: Owned<u32>,
-    /// May there be something in IRR that the vCPU has been asked to look for in
-    /// vain, while the APIC was disabled? Then whoever sends it once more has to ask
-    /// once more, until the vCPU has looked. Only the vCPU's thread writes it.
-    asked_in_vain: Relaxed<bool>,
+    /// Must the vCPU look with care? There may be something in IRR that it has been
+    /// asked to look for in vain, while the APIC was disabled: then whoever sends
+    /// it once more has to ask once more. Or PPR may not be that of TPR and ISR: the
+    /// registers were replaced, or the CPU has changed them. Only the vCPU's thread
+    /// writes it, and clears it when it has looked.
+    unsettled: Relaxed<bool>,
     /// Was LVT0 an unmasked NMI at its last write?
     lint0_nmi: Owned<bool>,
     /// What user space has restored before its time.

@@ -113,7 +113,7 @@ impl<H: Host> LocalApic<'_, H> {
     #[inline]
     pub fn set_irr(self, vector: u8) -> bool {
         if !self.regs().set(Vectors::Irr, vector) {
-            return self.own().asked_in_vain.load();
+            return self.own().unsettled.load();
         }
         // After the bit, or `clear_irr` could miss both.
         self.host.irr_pending().store(true, Ordering::Relaxed);
@@ -136,7 +136,7 @@ impl<H: Host> LocalApic<'_, H> {
             regs.clear(Vectors::Tmr, vector);
         }
         Some(if regs.test(Vectors::Irr, vector) {
-            self.own().asked_in_vain.load()
+            self.own().unsettled.load()
         } else {
             self.set_irr(vector)
         })

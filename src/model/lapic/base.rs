@@ -98,7 +98,7 @@ impl<H: Host> LocalApic<'_, H> {
                 host.hardware_enable_changed(true);
             } else {
                 host.hardware_enable_changed(false);
-                self.own().asked_in_vain.store(true);
+                self.own().unsettled.store(true);
                 host.mark_map_dirty();
             }
         }

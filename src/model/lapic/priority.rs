@@ -101,6 +101,7 @@ impl<H: Host> LocalApic<'_, H> {
         // While APICv is on, others set bits in IRR at any time; and when it
         // has just been switched off, not all of them know it yet.
         self.host.irr_pending().store(true, Ordering::Relaxed);
+        self.own().unsettled.store(true);
 
         self.own().highest_in_service.set(UNKNOWN);
         if self.is_apicv_active() {
@@ -194,8 +195,8 @@ impl<H: Host> LocalApic<'_, H> {
     /// The vector that can be delivered now. The vCPU's thread, may not sleep:
     /// it is called while the vCPU prepares to block.
     ///
-    /// PPR is computed anew where it could matter: the hint is on after all that
-    /// could have made PPR wrong, a restore and the end of APICv.
+    /// PPR is right already, for whoever changes TPR or ISR computes it; but for
+    /// APICv, where the CPU changes them.
     #[inline]
     pub fn has_interrupt(self) -> Option<u8> {
         let host = self.host;
@@ -205,12 +206,12 @@ impl<H: Host> LocalApic<'_, H> {
         if !host.irr_pending().load(Ordering::Relaxed) && !host.posts_interrupts() {
             return None;
         }
-        let in_vain = &self.own().asked_in_vain;
-        if in_vain.load() {
-            in_vain.store(false);
+        let unsettled = &self.own().unsettled;
+        if unsettled.load() {
+            unsettled.store(self.is_apicv_active());
+            self.compute_ppr();
         }
-        let (ppr, _) = self.compute_ppr();
-        self.deliverable(ppr)
+        self.deliverable(self.regs().read(Offset::PPR))
     }
 
     /// The CPU has taken `vector`, which [`Self::has_interrupt`] returned: it
