@@ -35,7 +35,7 @@
 //!   vcpu->mutex                   mutex, KVM's: all owner-side APIC operations
 //!     kvm->slots_lock             mutex, KVM's: I/O bus (un)registration
 //!     sleepers::NUMBERS           mutex: numbers of vCPUs with posted interrupts
-//!     Vm::map_lock                mutex: rebuilding the destination map
+//!     Vm::map_lock                mutex: bringing the destination map up to date
 //!       Pit::model                mutex: the 8254; its timer and its thread are
 //!                                 waited for under it, and take none
 //!         kvm->irq_lock           mutex, KVM's: routing, notifiers

@@ -5,7 +5,7 @@
 
 use ferric_model::destination::{
     matches, x2apic_ldr, BuildError, DestinationMap, Identity, LogicalMode, Policy, Resolution,
-    Source, MIN_SLOTS,
+    Source, Target, MIN_SLOTS,
 };
 use ferric_model::message::{DeliveryMode, DestinationMode, Message, Shorthand, Trigger};
 use proptest::collection::{btree_set, vec};
@@ -150,12 +150,12 @@ fn priority(id: u32) -> i32 {
     (id.wrapping_mul(2_654_435_761) >> 28) as i32
 }
 
-type Map = DestinationMap<u32, Vec<Option<u32>>>;
+type Map = DestinationMap<u32, Vec<<u32 as Target>::Slot>>;
 
 fn build(policy: &Policy, apics: &[Identity]) -> Result<Map, BuildError> {
     let largest = apics.iter().map(|apic| apic.x2apic_id as usize + 1).max();
     let ids = largest.unwrap_or(0).max(MIN_SLOTS);
-    let slots = vec![None; ids + apics.len()];
+    let slots = (0..ids + apics.len()).map(|_| u32::slot(None)).collect();
     let apics = apics.iter().map(|apic| (*apic, apic.x2apic_id));
     Map::build(slots, ids, policy, apics).0
 }
@@ -317,5 +317,141 @@ proptest! {
             .filter_map(|bit| map.physical(first.checked_add(bit)?))
             .collect();
         prop_assert_eq!(range, singles);
+    }
+}
+
+/// What a map says, as a value.
+fn answer(map: &Map, message: &Message, source: Source, policy: &Policy) -> String {
+    let sorted = |ids: &mut dyn Iterator<Item = u32>| {
+        let mut ids: Vec<u32> = ids.collect();
+        ids.sort_unstable();
+        ids
+    };
+    match map.resolve(message, source, policy, priority) {
+        Resolution::Slow => "slow".into(),
+        Resolution::Sender => "sender".into(),
+        Resolution::Targets(mut targets) => format!("{:?}", sorted(&mut targets)),
+        Resolution::All(mut all) => format!("all {:?}", sorted(&mut all)),
+        Resolution::Others(mut all) => format!("others {:?}", sorted(&mut all)),
+    }
+}
+
+/// How a guest's APICs change, one at a time: mostly as at a boot, each coming in
+/// as an xAPIC, then with software enabled, then perhaps as an x2APIC.
+fn changes() -> impl Strategy<Value = Vec<(usize, u8, Population, Setup)>> {
+    let kind = prop_oneof![
+        2 => Just(Population::Flat),
+        1 => Just(Population::Cluster),
+        4 => Just(Population::X2Apic),
+        1 => Just(Population::Mixed),
+    ];
+    vec((0..10_usize, 0..8_u8, kind, setup()), 1..60)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_map_that_follows_is_one_that_is_built(
+        ids in btree_set(prop_oneof![3 => 0..12_u32, 1 => 0..270_u32, 1 => 250..600_u32, 3 => (0..4_u32).prop_map(|n| n << 8 | 44)], 10),
+        changes in changes(),
+        messages in vec((message(), 0..3_u8), 12),
+        policy in policy(),
+    ) {
+        let ids: Vec<u32> = ids.into_iter().collect();
+        let mut apics: Vec<Option<Identity>> = Vec::new();
+        let of = |apics: &[Option<Identity>]| -> Vec<Identity> { apics.iter().flatten().copied().collect() };
+        let fresh = |apics: &[Option<Identity>]| {
+            let apics = of(apics);
+            let slots = (0..1024 + 16).map(|_| u32::slot(None)).collect();
+            let apics = apics.iter().map(|apic| (*apic, apic.x2apic_id));
+            Map::build(slots, 1024, &policy, apics)
+        };
+        let mut map = fresh(&apics).0.ok();
+        for (index, step, kind, setup) in changes {
+            let index = index.min(apics.len());
+            let is_last = index == apics.len();
+            if is_last {
+                apics.push(None);
+            }
+            let old = apics[index];
+            let boots = Identity { is_software_enabled: false, ..identity(Population::Flat, ids[index], &Setup { changed_id: None, ..setup }) };
+            let new = match step {
+                0..3 => old.or(Some(boots)),
+                3..6 => old.map(|_| identity(kind, ids[index], &Setup { changed_id: None, ldr: None, ..setup })),
+                6 => Some(identity(kind, ids[index], &setup)),
+                _ => None,
+            };
+            apics[index] = new;
+            let (built, inhibits) = fresh(&apics);
+            let follows = map.take().filter(|map| {
+                match &new {
+                    Some(new) if is_last => map.append(ids[index], new, &policy).is_ok(),
+                    new => map.update(ids[index], old.as_ref(), new.as_ref(), &policy).is_ok(),
+                }
+            });
+            if let Some(follows) = follows {
+                let built = built.as_ref().unwrap();
+                prop_assert_eq!(follows.inhibits(), inhibits);
+                prop_assert_eq!(follows.logical_mode(), built.logical_mode());
+                for (message, source) in &messages {
+                    let source = match source {
+                        0 => Source::Device,
+                        source => Source::Apic { is_x2apic: *source == 2 },
+                    };
+                    let (a, b) = (answer(&follows, message, source, &policy), answer(built, message, source, &policy));
+                    prop_assert_eq!(a, b, "{:?} from {:?} in {:#?}", message, source, of(&apics));
+                }
+                for id in 0..1024 {
+                    prop_assert_eq!(follows.physical(id), built.physical(id), "{}", id);
+                }
+                map = Some(follows);
+            } else {
+                map = built.ok();
+            }
+        }
+    }
+}
+
+/// The changes of a boot are followed, each of them.
+#[test]
+fn a_boot_is_followed_from_one_vcpu_to_a_thousand() {
+    let policy = Policy {
+        broadcast_quirk_disabled: true,
+        x2apic_format: true,
+        vector_hashing: true,
+    };
+    let slots = (0..2048).map(|_| u32::slot(None)).collect();
+    let (map, _) = Map::build(slots, 1024, &policy, []);
+    let map = map.unwrap();
+    let off = |id: u32| Identity {
+        x2apic_id: id,
+        xapic_id: id as u8,
+        is_x2apic: false,
+        is_software_enabled: false,
+        ldr: 0,
+        dfr: DFR_FLAT,
+    };
+    let x2apic = |id: u32| Identity {
+        is_x2apic: true,
+        ldr: x2apic_ldr(id),
+        ..off(id)
+    };
+    let on = |id: u32| Identity {
+        is_software_enabled: true,
+        ..x2apic(id)
+    };
+    for id in 0..1024 {
+        map.append(id, &off(id), &policy).unwrap();
+    }
+    for id in 0..1024 {
+        map.update(id, Some(&off(id)), Some(&x2apic(id)), &policy)
+            .unwrap();
+        map.update(id, Some(&x2apic(id)), Some(&on(id)), &policy)
+            .unwrap();
+    }
+    assert_eq!(map.logical_mode(), LogicalMode::X2Apic);
+    for id in 0..1024 {
+        assert_eq!(map.physical(id), Some(id));
     }
 }

@@ -10,7 +10,7 @@
 
 use super::bindings;
 use super::vcpu::Vcpu;
-use crate::model::destination::{self, BuildError, Inhibits, Policy, MIN_SLOTS};
+use crate::model::destination::{self, Identity, Inhibits, Policy, MIN_SLOTS};
 use core::ptr::{null_mut, NonNull};
 use core::sync::atomic::{AtomicPtr, Ordering};
 use kernel::alloc::KVVec;
@@ -21,60 +21,83 @@ use kernel::sync::rcu;
 /// were ever online; see [`Published::replace`].
 pub(super) type Target = NonNull<Vcpu>;
 
-/// Memory for the map's tables.
-pub(super) struct Slots(KVVec<Option<Target>>);
+impl destination::Target for Target {
+    type Slot = AtomicPtr<Vcpu>;
 
-impl AsRef<[Option<Target>]> for Slots {
     #[inline(always)]
-    fn as_ref(&self) -> &[Option<Target>] {
-        &self.0
+    fn slot(target: Option<Self>) -> AtomicPtr<Vcpu> {
+        AtomicPtr::new(target.map_or(null_mut(), NonNull::as_ptr))
+    }
+
+    #[inline(always)]
+    fn load(slot: &AtomicPtr<Vcpu>) -> Option<Self> {
+        // ORDERING: The vCPU's own contents after the pointer to it.
+        NonNull::new(slot.load(Ordering::Acquire))
+    }
+
+    #[inline(always)]
+    fn store(slot: &AtomicPtr<Vcpu>, target: Option<Self>) {
+        // ORDERING: The vCPU's own contents before the pointer to it.
+        slot.store(
+            target.map_or(null_mut(), NonNull::as_ptr),
+            Ordering::Release,
+        );
     }
 }
 
-impl AsMut<[Option<Target>]> for Slots {
-    fn as_mut(&mut self) -> &mut [Option<Target>] {
-        &mut self.0
+/// Memory for the map's tables.
+pub(super) struct Slots(KVVec<AtomicPtr<Vcpu>>);
+
+impl Slots {
+    fn new(count: usize) -> Result<Self> {
+        let mut slots = KVVec::with_capacity(count, GFP_KERNEL_ACCOUNT)?;
+        for _ in 0..count {
+            slots.push(AtomicPtr::new(null_mut()), GFP_KERNEL_ACCOUNT)?;
+        }
+        Ok(Self(slots))
+    }
+}
+
+impl AsRef<[AtomicPtr<Vcpu>]> for Slots {
+    #[inline(always)]
+    fn as_ref(&self) -> &[AtomicPtr<Vcpu>] {
+        &self.0
     }
 }
 
 /// The map of a VM's local APICs.
 pub(super) type DestinationMap = destination::DestinationMap<Target, Slots>;
 
-/// Builds the map of `vcpus`; none if it cannot be built, and then senders ask
-/// every vCPU. `max_id` is the largest ID seen so far, and grows. Sleeps.
-///
-/// `None` in place of the result asks for another try: another vCPU came in
-/// between.
-pub(super) fn build<'a>(
-    vcpus: impl Iterator<Item = &'a Vcpu> + Clone,
-    policy: &Policy,
-    max_id: &mut u32,
-) -> Option<(Option<KBox<DestinationMap>>, Inhibits)> {
-    let mut count = 0;
-    for vcpu in vcpus.clone() {
-        if vcpu.identity().is_some() {
-            *max_id = (*max_id).max(vcpu.id());
-            count += 1;
-        }
-    }
-    let no_map = Inhibits {
-        physical_id_aliased: true,
-        logical_id_aliased: true,
-        apic_id_modified: false,
-    };
-    let ids = (*max_id as usize + 1).max(MIN_SLOTS);
-    let Ok(slots) = KVVec::from_elem(None, ids + count, GFP_KERNEL_ACCOUNT) else {
-        return Some((None, no_map));
-    };
+/// What follows if there is no map.
+pub(super) const NO_MAP: Inhibits = Inhibits {
+    physical_id_aliased: true,
+    logical_id_aliased: true,
+    apic_id_modified: false,
+};
 
-    let apics = vcpus.filter_map(|vcpu| Some((vcpu.identity()?, NonNull::from(vcpu))));
-    match DestinationMap::build(Slots(slots), ids, policy, apics) {
+/// Builds the map of `apics`, those that have an identity; none if it cannot be
+/// built, and then senders ask every vCPU. Sleeps.
+pub(super) fn build(
+    apics: impl Iterator<Item = (Identity, Target)> + Clone,
+    policy: &Policy,
+) -> (Option<KBox<DestinationMap>>, Inhibits) {
+    // With room for as many more, so that it can follow when they come.
+    let (count, max_id) = apics
+        .clone()
+        .fold((0, 0), |(count, max_id), (identity, _)| {
+            (count + 1, identity.x2apic_id.max(max_id))
+        });
+    let ids = (max_id as usize + 1).max(MIN_SLOTS).next_power_of_two();
+    let room = usize::next_power_of_two(count + 1);
+    let Ok(slots) = Slots::new(ids + room) else {
+        return (None, NO_MAP);
+    };
+    match DestinationMap::build(slots, ids, policy, apics) {
         (Ok(map), inhibits) => match KBox::new(map, GFP_KERNEL_ACCOUNT) {
-            Ok(map) => Some((Some(map), inhibits)),
-            Err(_) => Some((None, no_map)),
+            Ok(map) => (Some(map), inhibits),
+            Err(_) => (None, NO_MAP),
         },
-        (Err(BuildError::Aliased), inhibits) => Some((None, inhibits)),
-        (Err(BuildError::TooSmall), _) => None,
+        (Err(_), inhibits) => (None, inhibits),
     }
 }
 
@@ -102,6 +125,17 @@ impl Published {
         let map = self.0.load(Ordering::Acquire);
         // SAFETY: By the type invariants, as the caller holds the RCU read
         // lock.
+        unsafe { map.as_ref() }
+    }
+
+    /// The map, without the RCU read lock.
+    ///
+    /// # Safety
+    ///
+    /// Nobody may replace it while the result is used.
+    pub(super) unsafe fn owned(&self) -> Option<&DestinationMap> {
+        let map = self.0.load(Ordering::Acquire);
+        // SAFETY: By the type invariants and this function's requirements.
         unsafe { map.as_ref() }
     }
 

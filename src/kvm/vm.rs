@@ -5,7 +5,7 @@
 use super::bindings;
 use super::chips::Chips;
 use super::field::Field;
-use super::map::{self, Published, Target};
+use super::map::{Published, Target};
 use super::multicast;
 use super::stats::{self, Event, Stats};
 use super::vcpu::Vcpu;
@@ -18,10 +18,13 @@ use crate::model::message::{DeliveryMode, Message, Shorthand};
 use crate::model::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use core::ptr::NonNull;
 use kernel::debugfs::File;
-use kernel::ffi::{c_int, c_ulong, c_void};
+use kernel::ffi::{c_int, c_uint, c_ulong, c_void};
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, rcu, Mutex};
 use kernel::types::ForeignOwnable;
+use upkeep::Followed;
+
+mod upkeep;
 
 /// Fields of `struct kvm`.
 struct Fields {
@@ -59,10 +62,13 @@ pub(super) struct Vm {
     fields: Fields,
     /// None in split mode, where these chips are user space's.
     chips: Option<Pin<KBox<Chips>>>,
+    /// The index of the vCPU whose change the map has to follow, or what `upkeep`
+    /// has for none and for several.
+    map_dirty_vcpu: AtomicU32,
     map: Published,
-    /// Held while the map is rebuilt.
+    /// Held while the map is brought up to date.
     #[pin]
-    map_lock: Mutex<()>,
+    map_lock: Mutex<Followed>,
     vector_hashing: bool,
     has_posted_interrupts: bool,
     may_be_accelerated: bool,
@@ -118,7 +124,8 @@ impl Vm {
                 fields,
                 chips,
                 map: Published::new(),
-                map_lock <- new_mutex!((), "ferric::map_lock"),
+                map_dirty_vcpu: AtomicU32::new(upkeep::NONE),
+                map_lock <- new_mutex!(Followed::default(), "ferric::map_lock"),
                 vector_hashing,
                 has_posted_interrupts,
                 may_be_accelerated,
@@ -183,17 +190,25 @@ impl Vm {
         &self.stats
     }
 
+    /// Number of the vCPUs that are online.
+    fn online_vcpus(&self) -> usize {
+        // SAFETY: By the type invariants the VM is alive.
+        let count = unsafe { bindings::ferric_online_vcpus(self.kvm.as_ptr()) };
+        count as usize
+    }
+
+    /// The vCPU with that index, if it is online. Any context.
+    fn vcpu(&self, index: usize) -> Option<&Vcpu> {
+        // SAFETY: By the type invariants the VM is alive.
+        let lapic = unsafe { bindings::ferric_lapic_by_index(self.kvm.as_ptr(), index as c_uint) };
+        // SAFETY: A vCPU that is online stays so as long as the VM, and its APIC
+        // is one of ours.
+        (!lapic.is_null()).then(|| unsafe { Vcpu::from_lapic(lapic) })
+    }
+
     /// The vCPUs that are online, in the order of their indexes. Any context.
     pub(super) fn vcpus(&self) -> impl Iterator<Item = &Vcpu> + Clone {
-        // SAFETY: By the type invariants the VM is alive; a vCPU that is
-        // online stays so as long as the VM, and its APIC is one of ours.
-        let count = unsafe { bindings::ferric_online_vcpus(self.kvm.as_ptr()) };
-        (0..count).filter_map(move |index| {
-            // SAFETY: As above.
-            let lapic = unsafe { bindings::ferric_lapic_by_index(self.kvm.as_ptr(), index) };
-            // SAFETY: As above.
-            (!lapic.is_null()).then(|| unsafe { Vcpu::from_lapic(lapic) })
-        })
+        (0..self.online_vcpus()).filter_map(move |index| self.vcpu(index))
     }
 
     // The VM's settings.
@@ -277,72 +292,6 @@ impl Vm {
     pub(super) fn inhibit_base_modified(&self) {
         // SAFETY: By the type invariants.
         unsafe { bindings::ferric_inhibit_base_modified(self.kvm.as_ptr()) };
-    }
-
-    // The destination map.
-
-    /// Something that destinations depend on has changed. Any context.
-    pub(super) fn mark_map_dirty(&self) {
-        // ORDERING: What has changed, before the mark.
-        self.fields
-            .map_dirty
-            .store(bindings::FERRIC_MAP_DIRTY, Ordering::Release);
-    }
-
-    /// Rebuilds the map if it is dirty. Sleeps then.
-    #[inline]
-    pub(super) fn recalculate_map(&self) {
-        // ORDERING: The mark before the map.
-        if self.fields.map_dirty.load(Ordering::Acquire) != bindings::FERRIC_MAP_CLEAN {
-            self.rebuild_map();
-        }
-    }
-
-    #[cold]
-    fn rebuild_map(&self) {
-        let guard = self.map_lock.lock();
-        let dirty = &self.fields.map_dirty;
-        let mut max_id = 0;
-        let (map, inhibits) = loop {
-            // ORDERING: The mark before the registers that are read. If it is
-            // set again meanwhile, whoever set it rebuilds the map again.
-            let state = dirty.compare_exchange(
-                bindings::FERRIC_MAP_DIRTY,
-                bindings::FERRIC_MAP_UPDATE_IN_PROGRESS,
-                Ordering::Acquire,
-                Ordering::Acquire,
-            );
-            if state == Err(bindings::FERRIC_MAP_CLEAN) {
-                // Somebody else has done it.
-                return;
-            }
-            // Ends: each try sees more vCPUs, and they are bounded.
-            if let Some(built) = map::build(self.vcpus(), &self.policy(), &mut max_id) {
-                break built;
-            }
-        };
-
-        // SAFETY: By the type invariants. Inhibits that do not change cost
-        // little.
-        unsafe {
-            bindings::ferric_set_map_inhibits(
-                self.kvm.as_ptr(),
-                inhibits.physical_id_aliased,
-                inhibits.logical_id_aliased,
-                inhibits.apic_id_modified,
-            );
-        }
-        self.map.replace(map);
-        // ORDERING: The map before the mark that it is there. If the mark has
-        // been set meanwhile it stays.
-        let _ = dirty.compare_exchange(
-            bindings::FERRIC_MAP_UPDATE_IN_PROGRESS,
-            bindings::FERRIC_MAP_CLEAN,
-            Ordering::Release,
-            Ordering::Relaxed,
-        );
-        drop(guard);
-        self.request_ioapic_scan(Rescan::All);
     }
 
     /// Lets vCPUs find out again which EOIs they have to report. Any context.

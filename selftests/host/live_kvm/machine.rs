@@ -9,7 +9,7 @@ use super::host::Settings;
 use super::step::{Route, IRQFD_GSI, RESAMPLE_GSI};
 use ferric_model::destination::{
     choose_lowest_priority, matches, slow_path_message, DestinationMap, Policy, Resolution, Source,
-    MIN_SLOTS,
+    Target, MIN_SLOTS,
 };
 use ferric_model::ioapic::{self, Eoi, EoiSource, IoApic, Rescan, RtcStatus};
 use ferric_model::lapic::Shared;
@@ -147,12 +147,14 @@ impl Machine {
         (0..self.cpus.len()).filter(|&index| self.cpus[index].machine.apic().is_hardware_enabled())
     }
 
-    fn map(&self) -> Option<DestinationMap<usize, Vec<Option<usize>>>> {
+    fn map(&self) -> Option<DestinationMap<usize, Vec<<usize as Target>::Slot>>> {
         let ids = self
             .enabled()
             .map(|index| self.cpus[index].machine.vcpu_id.get() as usize + 1);
         let ids = ids.max().unwrap_or(0).max(MIN_SLOTS);
-        let slots = vec![None; ids + self.cpus.len()];
+        let slots = (0..ids + self.cpus.len())
+            .map(|_| usize::slot(None))
+            .collect();
         let apics = self
             .enabled()
             .map(|index| (self.cpus[index].machine.apic().identity(), index));

@@ -8,7 +8,7 @@ use super::steps::Knob;
 use super::{icr_low, OnC};
 use ferric_model::destination::{
     choose_lowest_priority, matches, slow_path_message, x2apic_ldr, BuildError, DestinationMap,
-    Identity, LogicalMode, Policy, Resolution, Source, MIN_SLOTS,
+    Identity, LogicalMode, Policy, Resolution, Source, Target, MIN_SLOTS,
 };
 use ferric_model::message::{Message, Shorthand};
 use proptest::collection::{btree_set, vec};
@@ -134,7 +134,7 @@ pub fn sending() -> impl Strategy<Value = (Message, Option<prop::sample::Index>)
         )
 }
 
-type Map = DestinationMap<usize, Vec<Option<usize>>>;
+type Map = DestinationMap<usize, Vec<<usize as Target>::Slot>>;
 
 /// The set of those indices.
 fn set(indices: impl Iterator<Item = usize>) -> u64 {
@@ -288,7 +288,9 @@ pub fn compare(
         .map(|(_, member)| member.identity.x2apic_id as usize + 1)
         .max();
     let ids = largest.unwrap_or(0).max(MIN_SLOTS);
-    let slots = vec![None; ids + members.len()];
+    let slots = (0..ids + members.len())
+        .map(|_| usize::slot(None))
+        .collect();
     let apics = present.map(|(index, member)| (member.identity, index));
     let (map, inhibits) = Map::build(slots, ids, &policy, apics);
 

@@ -477,7 +477,7 @@ impl Host for Vcpu {
     }
 
     fn mark_map_dirty(&self) {
-        self.vm().mark_map_dirty();
+        self.vm().mark_map_dirty(self);
     }
 
     fn recalculate_map(&self) {

@@ -24,7 +24,11 @@ const ARBITRATED: Policy = Policy {
 const XAPIC_IPI: Source = Source::Apic { is_x2apic: false };
 const X2APIC_IPI: Source = Source::Apic { is_x2apic: true };
 
-type Map = DestinationMap<u32, Vec<Option<u32>>>;
+type Map = DestinationMap<u32, Vec<<u32 as Target>::Slot>>;
+
+fn slots(count: usize) -> Vec<<u32 as Target>::Slot> {
+    (0..count).map(|_| u32::slot(None)).collect()
+}
 
 fn xapic(id: u32, ldr: u8, dfr: u32) -> Identity {
     Identity {
@@ -77,7 +81,7 @@ fn logical(destination: u32) -> Message {
 fn try_map(policy: &Policy, apics: &[Identity]) -> (Result<Map, BuildError>, Inhibits) {
     let largest = apics.iter().map(|apic| apic.x2apic_id as usize + 1).max();
     let ids = largest.unwrap_or(0).max(MIN_SLOTS);
-    let slots = [None].repeat(ids + apics.len());
+    let slots = slots(ids + apics.len());
     let apics = apics.iter().map(|apic| (*apic, apic.x2apic_id));
     Map::build(slots, ids, policy, apics)
 }
@@ -313,11 +317,11 @@ fn shorthands_ignore_the_destination() {
             | (Shorthand::AllExcludingSelf, Resolution::Others(all)) => {
                 assert_eq!(all.collect::<Vec<u32>>(), [0]);
             }
-            other => panic!("{other:?}"),
+            _ => panic!("{shorthand:?}"),
         }
         // A device is no sender that could be meant by itself.
         let resolution = map.resolve(&message, Source::Device, &QUIRKED, |_| 0);
-        assert_eq!(resolution, Resolution::Slow);
+        assert!(matches!(resolution, Resolution::Slow));
     }
 }
 
@@ -357,7 +361,7 @@ fn ids_that_wrap_are_aliased_too() {
 
 #[test]
 fn an_id_beyond_the_table_asks_for_a_larger_one() {
-    let slots = || [None].repeat(MIN_SLOTS + 1);
+    let slots = || slots(MIN_SLOTS + 1);
     let (result, _) = Map::build(slots(), MIN_SLOTS, &QUIRKED, [(x2apic(256), 256)]);
     assert_eq!(result.err(), Some(BuildError::TooSmall));
     let (result, _) = Map::build(Vec::new(), MIN_SLOTS, &QUIRKED, [(flat(0), 0)]);
@@ -375,7 +379,7 @@ fn a_broadcast_is_for_everybody_and_found_if_they_agree_in_their_mode() {
         {
             Resolution::All(all) => Some(all.collect::<Vec<u32>>()),
             Resolution::Slow => None,
-            other => panic!("{other:?}"),
+            _ => panic!("neither all nor unknown"),
         };
     let (xapics, x2apics) = ([flat(0), flat(1)], [x2apic(0), x2apic(1)]);
     let mixed = [flat(0), x2apic(1)];
@@ -566,8 +570,8 @@ fn a_range_of_physical_ids_is_taken_by_its_bitmap() {
     assert_eq!(map.physical(u32::MAX), None);
     // The memory is the caller's, a slot for each ID, and one for each APIC.
     assert_eq!(map.table().len(), 600);
-    assert_eq!(map.table()[299], Some(299));
-    assert_eq!(map.table()[300], Some(0));
+    assert_eq!(u32::load(&map.table()[299]), Some(299));
+    assert_eq!(u32::load(&map.table()[300]), Some(0));
 }
 
 #[test]
