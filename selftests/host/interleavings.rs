@@ -10,8 +10,10 @@
 
 #![cfg(loom)]
 
+use ferric_model::lapic::asking::Asking;
 use ferric_model::lapic::Vectors;
 use ferric_model::message::Trigger;
+use ferric_model::sync::{fence, AtomicU32, AtomicU64};
 use ferric_model::{lapic, message, sync};
 use loom::model::Builder;
 use loom::sync::Arc;
@@ -143,4 +145,142 @@ fn an_eoi_leaves_the_trigger_mode_of_what_comes_meanwhile() {
         };
         assert_eq!((ended(Trigger::Level), ended(Trigger::Edge)), (2, 0));
     });
+}
+
+const OUTSIDE: u32 = 0;
+const IN_GUEST: u32 = 1;
+const EVENT: u64 = 1 << 14;
+
+/// A vCPU as KVM runs it, that looks at what is pending only if it is asked to.
+struct Vcpu {
+    machine: Shared,
+    requests: AtomicU64,
+    sleeper: AtomicU64,
+    mode: AtomicU32,
+    /// What each sender has stored for the handler to see, before it sent.
+    notes: [AtomicU64; 2],
+    told: loom::sync::Mutex<bool>,
+    changed: loom::sync::Condvar,
+}
+
+impl Vcpu {
+    fn new() -> Arc<Self> {
+        let machine = Machine::created(0);
+        machine.software_enabled.store(true, Ordering::Relaxed);
+        Arc::new(Self {
+            machine: Shared(machine),
+            requests: AtomicU64::new(0),
+            sleeper: AtomicU64::new(0),
+            mode: AtomicU32::new(OUTSIDE),
+            notes: std::array::from_fn(|_| AtomicU64::new(0)),
+            told: loom::sync::Mutex::new(false),
+            changed: loom::sync::Condvar::new(),
+        })
+    }
+
+    fn asking(&self) -> Asking<'_> {
+        Asking {
+            requests: &self.requests,
+            event: EVENT,
+            sleeper: &self.sleeper,
+            mode: &self.mode,
+            in_guest_mode: IN_GUEST,
+        }
+    }
+
+    /// What the glue does for a single destination, or for one of many.
+    fn send(&self, vector: u8, is_multicast: bool) {
+        let apic = self.machine.apic();
+        let ask = if is_multicast {
+            fence(Ordering::SeqCst);
+            apic.mark(vector).unwrap()
+        } else {
+            apic.set_irr(vector)
+        };
+        if ask && self.asking().ask() {
+            *self.told.lock().unwrap() = true;
+            self.changed.notify_all();
+        }
+    }
+
+    fn wait(&self) {
+        let mut told = self.told.lock().unwrap();
+        while !*told {
+            told = self.changed.wait(told).unwrap();
+        }
+        *told = false;
+    }
+
+    fn is_asked(&self) -> bool {
+        self.requests.load(Ordering::Relaxed) & EVENT != 0
+    }
+
+    /// Runs until the handlers have seen all notes.
+    fn run(&self, halts: bool) {
+        let mut seen = [false; 2];
+        loop {
+            if self.is_asked() {
+                self.requests.fetch_and(!EVENT, Ordering::SeqCst);
+                fence(Ordering::SeqCst);
+                while self.machine.take().is_some() {
+                    for (seen, note) in seen.iter_mut().zip(&self.notes) {
+                        *seen |= note.load(Ordering::Relaxed) != 0;
+                    }
+                    self.machine.apic().eoi();
+                }
+            }
+            if seen == [true; 2] {
+                return;
+            }
+            self.mode.store(IN_GUEST, Ordering::Relaxed);
+            fence(Ordering::SeqCst);
+            if self.is_asked() {
+                self.mode.store(OUTSIDE, Ordering::Relaxed);
+                continue;
+            }
+            if !halts {
+                self.wait();
+                self.mode.store(OUTSIDE, Ordering::Relaxed);
+                continue;
+            }
+            self.mode.store(OUTSIDE, Ordering::Relaxed);
+            self.sleeper.store(1, Ordering::Relaxed);
+            fence(Ordering::SeqCst);
+            if self.machine.apic().has_interrupt().is_none() && !self.is_asked() {
+                self.wait();
+            }
+            self.sleeper.store(0, Ordering::Relaxed);
+            // Who wakes up looks for events.
+            self.requests.fetch_or(EVENT, Ordering::SeqCst);
+        }
+    }
+}
+
+/// If one of them is not seen, the vCPU waits for ever, which loom finds.
+#[test]
+fn what_is_sent_while_it_is_pending_is_taken_after_that() {
+    for (halts, is_multicast, vectors) in [
+        (false, false, [0x51, 0x51]),
+        (false, true, [0x51, 0x51]),
+        (true, false, [0x51, 0x51]),
+        (true, true, [0x51, 0x51]),
+        (true, true, [0x51, 0x91]),
+    ] {
+        in_every_order(2, move || {
+            let vcpu = Vcpu::new();
+            let senders: Vec<_> = (0..2)
+                .map(|sender: usize| {
+                    let vcpu = vcpu.clone();
+                    thread::spawn(move || {
+                        vcpu.notes[sender].store(1, Ordering::Relaxed);
+                        vcpu.send(vectors[sender], is_multicast);
+                    })
+                })
+                .collect();
+            vcpu.run(halts);
+            for sender in senders {
+                sender.join().unwrap();
+            }
+        });
+    }
 }

@@ -82,7 +82,7 @@ pub(super) fn accept_all<'a>(vcpus: impl Iterator<Item = &'a Vcpu>, message: &Me
             None => continue,
             Some(false) => {}
             Some(true) => {
-                if vcpu.ask_for_event() {
+                if vcpu.asking().ask() {
                     told.add(vcpu);
                 }
             }

@@ -31,6 +31,7 @@
 
 pub mod accept;
 pub mod access;
+pub mod asking;
 pub mod base;
 pub mod eoi;
 pub mod host;

@@ -7,6 +7,7 @@ use super::super::bindings;
 use super::super::stats::Event;
 use super::{or_none, vector, Vcpu};
 use crate::model::ioapic::Eoi;
+use crate::model::lapic::asking::Asking;
 use crate::model::lapic::{Host, Own, RegisterPage, SavedRegisters, Shared, SuppressEoiBroadcast};
 use crate::model::message::{DeliveryMode, Message, Trigger};
 use crate::model::sync::{fence, AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -306,7 +307,7 @@ impl Host for Vcpu {
 
     #[inline(always)]
     fn request_own_event(&self) {
-        self.request_ordered_event();
+        self.asking().request();
     }
 
     #[inline]
@@ -333,7 +334,7 @@ impl Host for Vcpu {
     #[inline]
     fn deliver_interrupt(&self, mode: DeliveryMode, trigger: Trigger, vector: u8) {
         if !self.vm().may_be_accelerated() {
-            if self.apic().set_irr(vector) && self.ask_for_event() {
+            if self.apic().set_irr(vector) && self.asking().ask() {
                 self.kick();
             }
             return;
@@ -624,48 +625,22 @@ impl Host for Vcpu {
 }
 
 impl Vcpu {
-    /// Makes the vCPU look for events before it enters the guest, if it would not
-    /// anyway.
-    ///
-    /// For the vCPU's own thread; or for a sender whose last store was a locked
-    /// operation, with what the vCPU is to see.
+    /// How this vCPU is asked for a look.
     #[inline(always)]
-    fn request_ordered_event(&self) {
-        let requests = &self.fields.requests;
-        // ORDERING: The vCPU clears the bit and then looks, with a full barrier
-        // in between (kvm_check_request()); so who still sees the bit has stored
-        // early enough.
-        if requests.load(Ordering::Relaxed) & REQUEST_EVENT == 0 {
-            requests.fetch_or(REQUEST_EVENT, Ordering::SeqCst);
+    pub(in crate::kvm) fn asking(&self) -> Asking<'_> {
+        Asking {
+            requests: &self.fields.requests,
+            event: REQUEST_EVENT,
+            sleeper: &self.fields.sleeper,
+            mode: &self.fields.mode,
+            in_guest_mode: bindings::FERRIC_IN_GUEST_MODE,
         }
-    }
-
-    /// Asks for a look at what a locked operation of the caller's has just made
-    /// pending. If true, the vCPU must be told, by a kick. Any context.
-    #[inline(always)]
-    pub(in crate::kvm) fn ask_for_event(&self) -> bool {
-        self.request_ordered_event();
-        self.must_be_told()
     }
 
     /// `kvm_apic_accept_irq`, for who does not go through `accept`.
     #[inline(always)]
     pub(in crate::kvm) fn trace_taken(&self, message: &Message) {
         self.trace_accept(message.delivery_mode, message.trigger, message.vector);
-    }
-
-    /// Does the vCPU sleep, or run the guest, so that it does not look for
-    /// requests by itself?
-    ///
-    /// The caller has made one, or seen one, with a full barrier.
-    #[inline(always)]
-    fn must_be_told(&self) -> bool {
-        // ORDERING: The request before these loads. Pairs with the barriers after
-        // the store of the sleeper in prepare_to_rcuwait() and of the mode in
-        // vcpu_enter_guest(), which are followed by a look at IRR and at the
-        // requests.
-        self.fields.sleeper.load(Ordering::Relaxed) != 0
-            || self.fields.mode.load(Ordering::Relaxed) == bindings::FERRIC_IN_GUEST_MODE
     }
 
     /// The register page, for C.
