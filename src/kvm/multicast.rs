@@ -19,9 +19,9 @@ use kernel::ffi::c_uint;
 /// again, where it can be preempted.
 pub(super) const MAX_FAST: usize = 256;
 
-/// Vcpus that must be told at a time. Many mostly sleep or wait, and the array is
-/// on the stack.
-const BATCH: usize = 16;
+/// vCPUs that must be told at a time. Few of many mostly run or sleep, and the
+/// array is on the stack and cleared for each message.
+const BATCH: usize = 8;
 
 /// vCPUs that have been asked for something and must be told so.
 struct Told {

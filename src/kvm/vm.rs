@@ -521,6 +521,9 @@ impl Vm {
         let step = if is_64_bit { 64 } else { 32 };
         let mut taken = 0;
         for (first, bitmap) in [min, min.wrapping_add(step)].into_iter().zip(bitmaps) {
+            if bitmap == 0 {
+                continue;
+            }
             let targets = map.physical_range(first, bitmap);
             taken += self.accept_all(targets, None, &message, &mut None);
         }
