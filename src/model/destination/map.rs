@@ -22,6 +22,8 @@ pub trait Target: Copy + PartialEq {
 
 macro_rules! numbers {
     ($($number:ty),*) => {$(
+        // No `From` makes a u64 of a usize.
+        #[allow(clippy::cast_lossless)]
         impl Target for $number {
             type Slot = AtomicU64;
             fn slot(target: Option<Self>) -> AtomicU64 {

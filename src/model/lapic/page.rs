@@ -236,7 +236,7 @@ const fn highest_bit(bits: u32) -> u32 {
 /// The highest vector of a part of which `bits` are set, at least one.
 #[inline(always)]
 const fn vector(part: usize, bits: u32) -> u8 {
-    (part as u32 * 32 | highest_bit(bits)) as u8
+    ((part as u32 * 32) | highest_bit(bits)) as u8
 }
 
 /// The vector's bit within its word.
