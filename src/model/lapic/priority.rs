@@ -184,10 +184,11 @@ impl<H: Host> LocalApic<'_, H> {
     /// thread, may not sleep.
     ///
     /// PPR follows from TPR and ISR, and is right for those that it was computed
-    /// from; so nothing is left to do if TPR is what it was.
+    /// from; so nothing is left to do if TPR is what it was, unless the registers
+    /// were replaced.
     #[inline]
     pub fn sync_tpr(self, tpr: u8) {
-        if self.regs().read(Offset::TPR) != u32::from(tpr) {
+        if self.regs().read(Offset::TPR) != u32::from(tpr) || self.own().unsettled.load() {
             self.set_tpr(tpr);
         }
     }

@@ -150,6 +150,10 @@ fn the_vendor_code_learns_the_tpr_that_counts_from_an_eoi_on() {
 #[test]
 fn a_tpr_that_the_guest_has_not_changed_costs_nothing() {
     let machine = Machine::enabled();
+    // Once something has been looked for since the reset.
+    machine.interrupt(0x75);
+    assert_eq!(machine.take(), Some(0x75));
+    machine.eoi();
     machine.apic().sync_tpr(0x40);
     assert_eq!(machine.read(Offset::PPR), 0x40);
     machine.interrupt(0x45);
@@ -320,4 +324,28 @@ fn a_pending_interrupt_survives_software_disable_and_is_delivered_meanwhile() {
     machine.interrupt(0x60);
     machine.write(Offset::SPURIOUS, 0xff);
     assert_eq!(machine.apic().has_interrupt(), Some(0x60));
+}
+
+#[test]
+fn after_a_restore_ppr_is_right_at_the_next_exit_even_if_nothing_was_looked_for() {
+    let machine = Machine::enabled();
+    machine.interrupt(0x75);
+    assert_eq!(machine.take(), Some(0x75));
+    let saved = machine.saved();
+    machine.eoi();
+    machine.apic().restore(&mut saved.clone()).unwrap();
+    machine.apic().sync_tpr(0);
+    assert_eq!(machine.regs.read(Offset::PPR), 0x70);
+}
+
+#[test]
+fn what_was_asked_for_in_vain_is_asked_for_once_more() {
+    let machine = Machine::enabled();
+    machine.interrupt(0x45);
+    machine.apic().set_base(0xfee0_0100, true).unwrap();
+    assert_eq!(machine.apic().has_interrupt(), None);
+    machine.apic().set_base(0xfee0_0900, true).unwrap();
+    assert!(machine.apic().set_irr(0x45));
+    assert_eq!(machine.apic().has_interrupt(), Some(0x45));
+    assert!(!machine.apic().set_irr(0x45));
 }
