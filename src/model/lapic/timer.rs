@@ -538,9 +538,14 @@ impl<H: Host> LocalApic<'_, H> {
     /// Expiries that wait to be delivered. The vCPU's thread; may not sleep.
     #[inline]
     pub fn pending_timer(self) -> u32 {
+        let pending = self.own().timer.pending.load();
+        // Asked at each entry, and there mostly is none.
+        if pending == 0 {
+            return 0;
+        }
         let masked = self.regs().read(Offset::LVT_TIMER) & LVT_MASKED != 0;
         if self.is_software_enabled() && self.is_hardware_enabled() && !masked {
-            self.own().timer.pending.load()
+            pending
         } else {
             0
         }
