@@ -127,13 +127,14 @@ impl Vm {
         policy: &Policy,
     ) -> Result<Option<Identity>, NeedsRebuild> {
         let vcpu = self.vcpu(index).ok_or(NeedsRebuild)?;
+        // Also if it is the same: what is in service may have been restored.
+        rescan(vcpu);
         let new = vcpu.identity();
         if new.as_ref() == old {
             return Ok(new);
         }
         let map = self.locked_map().ok_or(NeedsRebuild)?;
         map.update(Target::from(vcpu), old, new.as_ref(), policy)?;
-        rescan(vcpu);
         Ok(new)
     }
 
@@ -194,8 +195,8 @@ impl Vm {
     }
 }
 
-/// Lets a vCPU find out again which EOIs it has to report, which of all vCPUs'
-/// identities depends on its own only.
+/// Lets a vCPU find out again which EOIs it has to report. That depends on its own
+/// identity, of those of all vCPUs, and on what it has pending and in service.
 fn rescan(vcpu: &Vcpu) {
     vcpu.request_scan_ioapic();
     vcpu.kick();
