@@ -20,7 +20,7 @@
 #define NR_WORKERS		2
 #define IDLE			2	/* the vCPU by which APICv is inhibited */
 #define NR_REGS			64
-#define PERIOD			100000	/* of the timer, in APIC bus cycles */
+#define PERIOD			2000000	/* of the timer, in APIC bus cycles */
 #define SECONDS			3
 #define SECONDS_IN_FULL		600
 
