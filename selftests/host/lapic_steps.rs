@@ -3,7 +3,7 @@
 //! What can happen to a local APIC: by its guest, its VMM, other vCPUs and
 //! time; drawn at random, and done to the model.
 
-use super::fake::{self, Machine};
+use super::fake::{self, Event, Machine};
 use super::{Offset, SavedRegisters};
 use ferric_model::lapic::icr::FastError;
 use ferric_model::lapic::register::{register, LVT};
@@ -240,6 +240,15 @@ fn error<E>(result: Result<(), E>) -> i64 {
     result.is_err().into()
 }
 
+/// What the exit's fast path has sent is what KVM sends later.
+fn sent_as_on_the_slow_path(machine: &Machine) {
+    for event in machine.events.borrow_mut().iter_mut() {
+        if let Event::SentFast(message) = *event {
+            *event = Event::Sent(message);
+        }
+    }
+}
+
 /// Does a step to the model.
 pub fn on_model(machine: &Machine, step: &Step) -> Answer {
     let apic = machine.apic();
@@ -266,10 +275,20 @@ pub fn on_model(machine: &Machine, step: &Step) -> Answer {
             }
             Err(_) => 1,
         },
+        // On the fast path first, as the exit handlers do.
+        Step::MsrWrite(offset, value)
+            if apic.is_x2apic() && apic.msr_write_fast(*offset, *value).is_ok() =>
+        {
+            sent_as_on_the_slow_path(machine);
+            0
+        }
         Step::MsrWrite(offset, value) => error(apic.msr_write(*offset, *value)),
         Step::Trap(offset, value) => {
             machine.regs.write(Offset(*offset as u16), *value);
-            apic.write_nodecode(*offset);
+            if *offset != u32::from(Offset::ICR.0) || apic.icr_stored_fast().is_err() {
+                apic.write_nodecode(*offset);
+            }
+            sent_as_on_the_slow_path(machine);
             0
         }
         Step::IcrFast(value) => match apic.icr_write_fast(*value) {

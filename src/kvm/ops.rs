@@ -23,7 +23,7 @@ use super::pit::Pit;
 use super::sleepers;
 use super::stats::Event;
 use super::vcpu::{or_none, set_vector, Vcpu};
-use super::vm::Vm;
+use super::vm::{VcpuSet, Vm};
 use crate::model::ioapic::EoiSource;
 use crate::model::lapic::icr::FastError;
 use crate::model::lapic::posted::Virtualized;
@@ -80,6 +80,8 @@ pub(super) static OPS: Table = Table(bindings::kvm_irqchip_ops {
     update_apicv: Some(update_apicv),
     has_interrupt: Some(has_interrupt),
     ack_interrupt: Some(ack_interrupt),
+    vcpu_has_interrupt: Some(vcpu_has_interrupt),
+    vcpu_get_interrupt: Some(vcpu_get_interrupt),
     set_tpr: Some(set_tpr),
     update_ppr: Some(update_ppr),
     sync_from_vapic: Some(sync_from_vapic),
@@ -90,12 +92,15 @@ pub(super) static OPS: Table = Table(bindings::kvm_irqchip_ops {
     msr_read: Some(msr_read),
     msr_write: Some(msr_write),
     icr_write_fast: Some(icr_write_fast),
+    msr_write_fast: Some(msr_write_fast),
+    write_nodecode_fast: Some(write_nodecode_fast),
     write_nodecode: Some(write_nodecode),
     set_eoi_accelerated: Some(set_eoi_accelerated),
     send_ipi: Some(send_ipi),
     deliver: Some(deliver),
     deliver_fast: Some(deliver_fast),
     accept_irq: Some(accept_irq),
+    send_to_vcpus: Some(send_to_vcpus),
     local_deliver: Some(local_deliver),
     pv_send_ipi: Some(pv_send_ipi),
     is_single_vcpu: Some(is_single_vcpu),
@@ -135,6 +140,16 @@ macro_rules! vm {
         // SAFETY: See the module.
         unsafe { Vm::of_kvm($kvm) }
     }};
+}
+
+/// Nonzero if the slow path has to do it.
+fn fast(result: Result<(), FastError>) -> c_int {
+    match result {
+        Ok(()) => 0,
+        Err(FastError::Invalid) => 1,
+        // The same number as EWOULDBLOCK.
+        Err(FastError::WouldBlock) => EAGAIN.to_errno(),
+    }
 }
 
 fn errno(result: Result) -> c_int {
@@ -355,6 +370,14 @@ unsafe extern "C" fn ack_interrupt(lapic: *mut kvm_lapic, vector: c_int) {
     }
 }
 
+unsafe extern "C" fn vcpu_has_interrupt(lapic: *mut kvm_lapic) -> bool {
+    vcpu!(lapic).has_interrupt()
+}
+
+unsafe extern "C" fn vcpu_get_interrupt(lapic: *mut kvm_lapic) -> c_int {
+    or_none(vcpu!(lapic).get_interrupt())
+}
+
 unsafe extern "C" fn set_tpr(lapic: *mut kvm_lapic, tpr: u8) {
     vcpu!(lapic).apic().sync_tpr(tpr);
 }
@@ -400,12 +423,18 @@ unsafe extern "C" fn msr_write(lapic: *mut kvm_lapic, register: u32, data: u64) 
 }
 
 unsafe extern "C" fn icr_write_fast(lapic: *mut kvm_lapic, data: u64) -> c_int {
-    match vcpu!(lapic).apic().icr_write_fast(data) {
-        Ok(()) => 0,
-        Err(FastError::Invalid) => 1,
-        // The same number as EWOULDBLOCK.
-        Err(FastError::WouldBlock) => EAGAIN.to_errno(),
+    fast(vcpu!(lapic).apic().icr_write_fast(data))
+}
+
+unsafe extern "C" fn msr_write_fast(lapic: *mut kvm_lapic, register: u32, data: u64) -> c_int {
+    fast(vcpu!(lapic).apic().msr_write_fast(register, data))
+}
+
+unsafe extern "C" fn write_nodecode_fast(lapic: *mut kvm_lapic, offset: u32) -> c_int {
+    if offset != u32::from(Offset::ICR.0) {
+        return EAGAIN.to_errno();
     }
+    fast(vcpu!(lapic).apic().icr_stored_fast())
 }
 
 unsafe extern "C" fn write_nodecode(lapic: *mut kvm_lapic, offset: u32) {
@@ -554,6 +583,12 @@ unsafe extern "C" fn accept_irq(lapic: *mut kvm_lapic, irq: *mut kvm_lapic_irq) 
     // SAFETY: See the module.
     let message = unsafe { message(irq) };
     vcpu!(lapic).apic().accept(&message).into()
+}
+
+unsafe extern "C" fn send_to_vcpus(kvm: *mut kvm, vector: u8, vcpu_mask: *const c_ulong) {
+    // SAFETY: See the module: null, or a bitmap of so many bits.
+    let set = unsafe { vcpu_mask.cast::<VcpuSet>().as_ref() };
+    vm!(kvm).send_to(set, vector);
 }
 
 unsafe extern "C" fn local_deliver(lapic: *mut kvm_lapic, lvt: c_int) -> c_int {

@@ -379,6 +379,7 @@ void ferric_vcpu_fields(struct kvm_vcpu *vcpu, struct ferric_vcpu_fields *f)
 		.requests = &vcpu->requests,
 		.mode = &vcpu->mode,
 		.sleeper = (void **)&vcpu->wait.task,
+		.pending_external_vector = &arch->pending_external_vector,
 		.hyperv = ferric_hyperv(vcpu),
 		.vcpu_id = vcpu->vcpu_id,
 	};

@@ -41,6 +41,7 @@ struct ferric_vcpu_fields {
 	u64 *requests;
 	int *mode;
 	void **sleeper;			/* struct task_struct ** */
+	int *pending_external_vector;
 	void **hyperv;			/* struct kvm_vcpu_hv ** */
 	u32 vcpu_id;
 };

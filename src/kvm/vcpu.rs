@@ -6,6 +6,7 @@
 use super::bindings;
 use super::field::Field;
 use super::posted::Posted;
+use super::stats::Event;
 use super::vm::Vm;
 use crate::model::destination::{self, Source};
 use crate::model::lapic::{LocalApic, Own};
@@ -36,11 +37,14 @@ struct Fields {
     mode: Field<AtomicU32>,
     /// The thread that sleeps in the vCPU's rcuwait, or null.
     sleeper: Field<AtomicU64>,
+    /// What user space injects in split mode, or [`NO_VECTOR`].
+    external_vector: Field<AtomicU32>,
     /// `struct kvm_vcpu_hv`, or null.
     hyperv: Field<AtomicU64>,
 }
 
-/// `highest_stale_pending_ioapic_eoi` when there is none.
+/// `highest_stale_pending_ioapic_eoi` or `pending_external_vector` when there is
+/// none.
 const NO_VECTOR: u32 = u32::MAX;
 
 /// A vCPU's local APIC.
@@ -111,6 +115,7 @@ impl Vcpu {
                 requests: Field::new(raw.requests),
                 mode: Field::new(raw.mode),
                 sleeper: Field::new(raw.sleeper),
+                external_vector: Field::new(raw.pending_external_vector),
                 hyperv: Field::new(raw.hyperv),
             }
         };
@@ -223,6 +228,45 @@ impl Vcpu {
     /// Does this vCPU take the PIC's interrupts?
     pub(super) fn accepts_pic(&self) -> bool {
         self.apic().accepts_pic_interrupt()
+    }
+
+    /// Is there an interrupt of the PIC's, or of user space's in its place?
+    #[inline]
+    fn has_external_interrupt(&self) -> bool {
+        match self.vm().chips() {
+            Some(chips) => chips.pic_output(),
+            None => self.fields.external_vector.load(Ordering::Relaxed) != NO_VECTOR,
+        }
+    }
+
+    /// Is there an interrupt for the guest to take? The vCPU's thread, may not
+    /// sleep.
+    #[inline]
+    pub(super) fn has_interrupt(&self) -> bool {
+        self.apic()
+            .has_interrupt_or(|| self.has_external_interrupt())
+    }
+
+    /// Takes the vector of the interrupt that comes first, and acknowledges it. The
+    /// vCPU's thread.
+    #[inline]
+    pub(super) fn get_interrupt(&self) -> Option<u8> {
+        if self.has_external_interrupt() && self.accepts_pic() {
+            return match self.vm().chips() {
+                Some(chips) => Some(chips.acknowledge_pic()),
+                None => {
+                    let vector = &self.fields.external_vector;
+                    let taken = vector.load(Ordering::Relaxed);
+                    vector.store(NO_VECTOR, Ordering::Relaxed);
+                    Some(taken as u8)
+                }
+            };
+        }
+        let vector = self.apic().take_interrupt();
+        if vector.is_some() {
+            self.vm().stats().count(Event::Injected, 1);
+        }
+        vector
     }
 
     /// Note that an EOI of `vector` is to be reported, as KVM's

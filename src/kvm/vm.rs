@@ -36,12 +36,27 @@ struct Fields {
 }
 
 /// A set of vCPUs, by index, in the form of KVM's bitmaps.
-struct VcpuSet([c_ulong; MAX_VCPUS.div_ceil(c_ulong::BITS as usize)]);
+#[repr(transparent)]
+pub(super) struct VcpuSet([c_ulong; MAX_VCPUS.div_ceil(c_ulong::BITS as usize)]);
 
 const MAX_VCPUS: usize = bindings::FERRIC_MAX_VCPUS as usize;
 
 impl VcpuSet {
     const EMPTY: Self = Self([0; MAX_VCPUS.div_ceil(c_ulong::BITS as usize)]);
+
+    /// The indexes below `count` that are in the set.
+    fn indexes(&self, count: usize) -> impl Iterator<Item = u32> + '_ {
+        const BITS: usize = c_ulong::BITS as usize;
+        let words = self.0.iter().take(count.div_ceil(BITS));
+        words.enumerate().flat_map(|(i, &word)| {
+            let mut rest = word;
+            core::iter::from_fn(move || {
+                let bit = (rest != 0).then(|| rest.trailing_zeros())?;
+                rest &= rest - 1;
+                Some((i * BITS) as u32 + bit)
+            })
+        })
+    }
 
     fn add(&mut self, index: u32) {
         let index = index as usize;
@@ -424,10 +439,20 @@ impl Vm {
         let vcpus = targets
             .filter(|target| Some(*target) != but)
             .map(|target| unsafe { &*target.as_ptr() });
-        if rtc.is_none() && !self.may_be_accelerated && multicast::is_plain(message) {
-            multicast::accept_all(vcpus, message)
+        if rtc.is_none() {
+            self.give_all(vcpus, message)
         } else {
             vcpus.map(|vcpu| accept(vcpu, message, rtc)).sum()
+        }
+    }
+
+    /// Gives a message to all `vcpus`; returns how many took it.
+    #[inline]
+    fn give_all<'a>(&self, vcpus: impl Iterator<Item = &'a Vcpu>, message: &Message) -> i32 {
+        if !self.may_be_accelerated && multicast::is_plain(message) {
+            multicast::accept_all(vcpus, message)
+        } else {
+            vcpus.map(|vcpu| accept(vcpu, message, &mut None)).sum()
         }
     }
 
@@ -529,6 +554,30 @@ impl Vm {
         }
         self.stats().count(Event::Ipi, taken as u64);
         taken
+    }
+
+    /// Sends a fixed, edge-triggered interrupt to the vCPUs of a set, or to all. A
+    /// vCPU's thread.
+    pub(super) fn send_to(&self, set: Option<&VcpuSet>, vector: u8) {
+        let message = Message::from_icr(vector.into(), 0);
+        let guard = rcu::read_lock();
+        let map = self.map.get(&guard);
+        let taken = match (set, map) {
+            (Some(set), _) => {
+                // Mostly a vCPU's ID is its index, and the map is at hand.
+                let vcpus = set.indexes(self.online_vcpus()).filter_map(|index| {
+                    let target = map.and_then(|map| map.physical(index));
+                    // SAFETY: As for `as_vcpu`: it lives as long as the VM.
+                    let vcpu = target.map(|target| unsafe { &*target.as_ptr() });
+                    vcpu.filter(|vcpu: &&Vcpu| vcpu.index() == index)
+                        .or_else(|| self.vcpu(index as usize))
+                });
+                self.give_all(vcpus, &message)
+            }
+            (None, Some(map)) => self.accept_all(map.all(), None, &message, &mut None),
+            (None, None) => self.give_all(self.vcpus(), &message),
+        };
+        self.stats().count(Event::Ipi, taken as u64);
     }
 
     /// Counts a message that KVM has sent through ferric.

@@ -82,7 +82,7 @@ static bool reference_send(struct kvm_lapic *apic, struct kvm_lapic_irq *irq, bo
 		      irq->level << 14 | !!irq->trig_mode << 15 | irq->shorthand;
 
 	reference_event(fast ? EVENT_SENT_FAST : EVENT_SENT, message, irq->dest_id);
-	if (!fast && irq->shorthand == APIC_DEST_SELF)
+	if (irq->shorthand == APIC_DEST_SELF)
 		kvm_apic_set_irq(apic->vcpu, irq, NULL);
 	return true;
 }

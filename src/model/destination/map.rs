@@ -505,7 +505,8 @@ impl<T: Target, S: AsRef<[T::Slot]>> DestinationMap<T, S> {
         }
     }
 
-    fn all(&self) -> All<'_, T> {
+    /// All APICs that have an identity.
+    pub fn all(&self) -> All<'_, T> {
         let count = self.count.load(Ordering::Acquire) as usize;
         let all = self.ids..self.ids.saturating_add(count);
         All {

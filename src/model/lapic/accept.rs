@@ -165,8 +165,13 @@ impl<H: Host> LocalApic<'_, H> {
     /// because it has no APIC. Any context.
     #[inline]
     pub fn accepts_pic_interrupt(self) -> bool {
+        !self.is_hardware_enabled() || self.lets_external_through()
+    }
+
+    /// Is LVT0 an ExtINT?
+    #[inline]
+    pub(super) fn lets_external_through(self) -> bool {
         let lint0 = self.regs().read(Offset::LVT_LINT0);
-        !self.is_hardware_enabled()
-            || lint0 & LVT_MASKED == 0 && lint0 & DELIVERY_MODE == DELIVERY_MODE
+        lint0 & LVT_MASKED == 0 && lint0 & DELIVERY_MODE == DELIVERY_MODE
     }
 }

@@ -6,6 +6,7 @@
 //! Source: Intel SDM volume 3, "Accessing Local APIC Registers" and "x2APIC
 //! Register Availability".
 
+use super::icr::FastError;
 use super::register::{
     guest_bits, register, ICR_BUSY, READABLE, READABLE_CMCI, READABLE_XAPIC, SPURIOUS_DIRECTED_EOI,
     SPURIOUS_ENABLED, VERSION_DIRECTED_EOI,
@@ -113,6 +114,24 @@ impl<H: Host> LocalApic<'_, H> {
         }
         let data = u32::try_from(data).map_err(|_| Invalid)?;
         self.write_register(offset, data)
+    }
+
+    /// Writes an x2APIC MSR on the exit fast path, if it is one that is written
+    /// all the time and nobody else has to hear of it. The vCPU's thread,
+    /// interrupts off.
+    pub fn msr_write_fast(self, offset: u32, data: u64) -> Result<(), FastError> {
+        let Ok(value) = u32::try_from(data) else {
+            return Err(FastError::Invalid);
+        };
+        match Offset(offset as u16) {
+            Offset::EOI if self.eoi_fast() => {}
+            Offset::SELF_IPI if value & !guest_bits(Offset::SELF_IPI) == 0 => {
+                self.self_ipi_fast(value as u8)?;
+            }
+            _ => return Err(FastError::WouldBlock),
+        }
+        self.host.trace_write(offset, data);
+        Ok(())
     }
 
     /// The CPU has stored a register by itself and exited for what follows

@@ -67,6 +67,35 @@ impl<H: Host> LocalApic<'_, H> {
         Ok(())
     }
 
+    /// A write of the register SELF IPI on the exit fast path.
+    pub(super) fn self_ipi_fast(self, vector: u8) -> Result<(), FastError> {
+        let icr_low = SHORTHAND_OWN | u32::from(vector);
+        let message = self.message(icr_low, 0);
+        if !self.host.deliver_fast(&message) {
+            return Err(FastError::WouldBlock);
+        }
+        self.host.trace_ipi(icr_low, message.destination);
+        Ok(())
+    }
+
+    /// The CPU has stored ICR by itself, and exited for it to be sent. The vCPU's
+    /// thread, interrupts off.
+    pub fn icr_stored_fast(self) -> Result<(), FastError> {
+        if self.is_x2apic() {
+            return self.icr_write_fast(self.icr_read());
+        }
+        let low = self.regs().read(Offset::ICR) & !ICR_BUSY;
+        let message = self.message(low, self.regs().read(Offset::ICR_HIGH));
+        if !self.host.deliver_fast(&message) {
+            return Err(FastError::WouldBlock);
+        }
+        self.host
+            .trace_write(u32::from(Offset::ICR.0), u64::from(low));
+        self.host.trace_ipi(low, message.destination);
+        self.regs().write(Offset::ICR, low);
+        Ok(())
+    }
+
     /// Keeps the value in the form that the host's CPU has.
     #[inline]
     fn store_icr(self, data: u64) {

@@ -162,15 +162,24 @@ impl RegisterPage {
     /// The highest vector whose bit is set.
     #[inline]
     pub fn highest(&self, vectors: Vectors) -> Option<u8> {
+        let load = |part| self.word(vectors.word(part)).load(Ordering::Relaxed);
         let mut part = 8;
         while part > 0 {
-            part -= 1;
-            let bits = self.word(vectors.word(part)).load(Ordering::Relaxed);
-            if bits != 0 {
-                return Some(vector(part, bits));
+            part -= 2;
+            let (low, high) = (load(part), load(part + 1));
+            if low | high != 0 {
+                let bits = u64::from(high) << 32 | u64::from(low);
+                return Some((part as u32 * 32 + (63 ^ bits.leading_zeros())) as u8);
             }
         }
         None
+    }
+
+    /// Is no vector's bit set?
+    #[inline]
+    pub fn is_empty(&self, vectors: Vectors) -> bool {
+        let load = |part| self.word(vectors.word(part)).load(Ordering::Relaxed);
+        (0..8).fold(0, |bits, part| bits | load(part)) == 0
     }
 
     /// The same, of those in the parts whose bits are set in `parts`.

@@ -35,7 +35,7 @@ impl<H: Host> LocalApic<'_, H> {
         }
         self.host.irr_pending().store(false, Ordering::Relaxed);
         self.regs().clear(Vectors::Irr, vector);
-        if self.regs().highest(Vectors::Irr).is_some() {
+        if !self.regs().is_empty(Vectors::Irr) {
             self.host.irr_pending().store(true, Ordering::Relaxed);
         }
     }
@@ -115,15 +115,22 @@ impl<H: Host> LocalApic<'_, H> {
         }
     }
 
-    /// The vector to deliver at that processor priority. May not sleep.
+    /// The vector to deliver at that processor priority, if something is pending.
+    /// May not sleep.
     #[inline]
     fn deliverable(self, ppr: u32) -> Option<u8> {
         let highest = if self.host.posts_interrupts() {
             self.host.sync_pir_to_irr()
         } else {
-            self.highest_irr()
+            self.regs().highest(Vectors::Irr)
         };
         highest.filter(|&vector| u32::from(vector) & CLASS > ppr)
+    }
+
+    /// May there be something pending? If not, nobody has to look.
+    #[inline]
+    fn may_be_pending(self) -> bool {
+        self.host.irr_pending().load(Ordering::Relaxed) || self.host.posts_interrupts()
     }
 
     /// Computes PPR from TPR and ISR, and stores it. Says what it is, and
@@ -150,7 +157,7 @@ impl<H: Host> LocalApic<'_, H> {
     #[inline]
     pub fn update_ppr(self) {
         let (ppr, lowered) = self.compute_ppr();
-        if lowered && self.deliverable(ppr).is_some() {
+        if lowered && self.may_be_pending() && self.deliverable(ppr).is_some() {
             self.host.request_own_event();
         } else {
             self.update_cr8_intercept();
@@ -200,25 +207,61 @@ impl<H: Host> LocalApic<'_, H> {
     /// APICv, where the CPU changes them.
     #[inline]
     pub fn has_interrupt(self) -> Option<u8> {
-        let host = self.host;
-        if !self.is_hardware_enabled() || host.protected().load(Ordering::Relaxed) {
+        if !self.is_hardware_enabled() || self.host.protected().load(Ordering::Relaxed) {
             return None;
         }
-        if !host.irr_pending().load(Ordering::Relaxed) && !host.posts_interrupts() {
+        self.enabled_has_interrupt()
+    }
+
+    /// The same of an APIC that is enabled, and not protected.
+    #[inline(always)]
+    fn enabled_has_interrupt(self) -> Option<u8> {
+        if !self.may_be_pending() {
             return None;
         }
-        let unsettled = &self.own().unsettled;
-        if unsettled.load() {
-            unsettled.store(self.is_apicv_active());
-            self.compute_ppr();
+        if self.own().unsettled.load() {
+            self.settle();
         }
         self.deliverable(self.regs().read(Offset::PPR))
     }
 
-    /// The CPU has taken `vector`, which [`Self::has_interrupt`] returned: it
-    /// moves from IRR to ISR. The vCPU's thread.
+    #[cold]
+    fn settle(self) {
+        self.own().unsettled.store(self.is_apicv_active());
+        self.compute_ppr();
+    }
+
+    /// Is there an interrupt for the guest to take, from this APIC, or from outside
+    /// of it if this APIC lets that through? Not for one that is protected. The
+    /// vCPU's thread, may not sleep.
+    #[inline(always)]
+    pub fn has_interrupt_or(self, external: impl FnOnce() -> bool) -> bool {
+        if !self.is_hardware_enabled() {
+            return external();
+        }
+        self.lets_external_through() && external() || self.enabled_has_interrupt().is_some()
+    }
+
+    /// Takes the vector that [`Self::has_interrupt`] finds: it moves from IRR to
+    /// ISR. The vCPU's thread.
+    #[inline]
+    pub fn take_interrupt(self) -> Option<u8> {
+        let vector = self.has_interrupt()?;
+        self.clear_irr(vector);
+        if self.host.synic_auto_eoi(vector) {
+            self.update_ppr();
+        } else {
+            self.set_isr(vector);
+            // Its class is above that of TPR and of whatever was in service.
+            self.regs().write(Offset::PPR, u32::from(vector) & CLASS);
+        }
+        Some(vector)
+    }
+
+    /// The CPU has taken `vector`: the same for one that was found before. The
+    /// vCPU's thread.
     ///
-    /// Also called while APICv is active, by nested virtualization that
+    /// Called while APICv is active, by nested virtualization that
     /// acknowledges interrupts on exit.
     #[inline]
     pub fn ack_interrupt(self, vector: u8) {

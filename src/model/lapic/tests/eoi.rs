@@ -19,12 +19,55 @@ fn an_eoi_ends_the_highest_vector_in_service_and_lowers_ppr() {
     in_service(&machine, 0x50);
     assert_eq!(machine.read(Offset::PPR), 0x50);
     assert_eq!(machine.apic().eoi(), Some(0x50));
-    assert!(machine.has(Event::InjectionRequest));
     assert!(!machine.regs.test(Vectors::Isr, 0x50));
     assert!(machine.regs.test(Vectors::Isr, 0x30));
     assert_eq!(machine.regs.read(Offset::PPR), 0x30);
     assert_eq!(machine.apic().eoi(), Some(0x30));
     assert_eq!(machine.regs.read(Offset::PPR), 0);
+}
+
+#[test]
+fn after_an_eoi_the_vcpu_looks_for_interrupts_if_there_may_be_some() {
+    let machine = Machine::enabled();
+    in_service(&machine, 0x50);
+    machine.eoi();
+    assert!(!machine.has(Event::InjectionRequest));
+
+    // Held back by the one in service until now.
+    in_service(&machine, 0x50);
+    machine.interrupt(0x40);
+    machine.forget();
+    machine.eoi();
+    assert!(machine.has(Event::InjectionRequest));
+    assert_eq!(machine.take(), Some(0x40));
+    machine.forget();
+
+    // The guest looks at a page that is written before an entry.
+    machine.eoi();
+    in_service(&machine, 0x50);
+    assert!(machine.apic().set_vapic_address(0x1000).is_ok());
+    machine.eoi();
+    assert!(machine.has(Event::InjectionRequest));
+}
+
+#[test]
+fn on_the_fast_path_only_an_eoi_that_concerns_nobody_else_is_done() {
+    let machine = Machine::x2apic(0);
+    let eoi = |machine: &Machine| {
+        let offset = u32::from(Offset::EOI.0);
+        machine.apic().msr_write_fast(offset, 0).is_ok()
+    };
+    machine.handle_by_ioapic(0xc5);
+    machine.synic.set(Some(0x60));
+    for (vector, is_done) in [(0x50, true), (0x60, false), (0xc5, false)] {
+        in_service(&machine, vector);
+        let before = machine.saved();
+        assert_eq!(eoi(&machine), is_done);
+        assert_eq!(machine.regs.test(Vectors::Isr, vector), !is_done);
+        assert!(is_done || machine.saved() == before);
+        assert_eq!(machine.apic().eoi().is_some(), !is_done);
+    }
+    assert!(eoi(&machine), "nothing is in service");
 }
 
 #[test]

@@ -642,6 +642,9 @@ impl Host for Machine {
     fn deliver_fast(&self, message: &Message) -> bool {
         if self.fast_path.get() {
             self.note(Event::SentFast(*message));
+            if message.shorthand == Shorthand::Own {
+                self.apic().accept(message);
+            }
         }
         self.fast_path.get()
     }

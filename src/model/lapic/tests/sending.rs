@@ -92,6 +92,58 @@ fn the_fast_path_stores_the_icr_only_if_it_has_sent() {
 }
 
 #[test]
+fn what_the_cpu_has_stored_is_sent_on_the_fast_path_if_that_can_be() {
+    let machine = Machine::enabled();
+    machine.regs.write(Offset::ICR_HIGH, 0x0500_0000);
+    machine.regs.write(Offset::ICR, 0x1041);
+    assert_eq!(machine.apic().icr_stored_fast(), Ok(()));
+    assert!(matches!(
+        machine.events.borrow()[0],
+        Event::SentFast(message) if message.destination == 5 && message.vector == 0x41
+    ));
+    assert_eq!(machine.read(Offset::ICR), 0x41, "never busy");
+
+    machine.fast_path.set(false);
+    machine.forget();
+    machine.regs.write(Offset::ICR, 0x1042);
+    let result = machine.apic().icr_stored_fast();
+    assert_eq!(result, Err(FastError::WouldBlock));
+    assert_eq!(machine.regs.read(Offset::ICR), 0x1042, "for the slow path");
+
+    let machine = Machine::x2apic(0);
+    machine.regs.write_icr64(0x6_0000_0043);
+    assert_eq!(machine.apic().icr_stored_fast(), Ok(()));
+    assert!(matches!(
+        machine.events.borrow()[0],
+        Event::SentFast(message) if message.destination == 6 && message.vector == 0x43
+    ));
+}
+
+#[test]
+fn a_self_ipi_on_the_fast_path_is_the_same() {
+    let machine = Machine::x2apic(0);
+    let write = |value| machine.apic().msr_write_fast(0x3f0, value);
+    assert_eq!(write(0x99), Ok(()));
+    assert_eq!(machine.take(), Some(0x99));
+    for wrong in [0x100, 1 << 32, 0xffff_ffff_0000_0099] {
+        assert!(write(wrong).is_err());
+    }
+    machine.fast_path.set(false);
+    assert_eq!(write(0x9a), Err(FastError::WouldBlock));
+    assert_eq!(machine.take(), None);
+    // All other registers.
+    for offset in (0..0x400)
+        .step_by(16)
+        .filter(|offset| ![0xb0, 0x3f0].contains(offset))
+    {
+        assert_eq!(
+            machine.apic().msr_write_fast(offset, 0),
+            Err(FastError::WouldBlock)
+        );
+    }
+}
+
+#[test]
 fn a_self_ipi_is_a_fixed_edge_interrupt_to_the_sender() {
     let machine = Machine::x2apic(0);
     machine.apic().msr_write(0x3f0, 0x99).unwrap();
