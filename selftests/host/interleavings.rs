@@ -48,6 +48,7 @@ impl Deref for Shared {
 fn machine() -> Arc<Shared> {
     let machine = Machine::created(0);
     machine.software_enabled.store(true, Ordering::Relaxed);
+    machine.apic().update_receives();
     Arc::new(Shared(machine))
 }
 
@@ -167,6 +168,7 @@ impl Vcpu {
     fn new() -> Arc<Self> {
         let machine = Machine::created(0);
         machine.software_enabled.store(true, Ordering::Relaxed);
+        machine.apic().update_receives();
         Arc::new(Self {
             machine: Shared(machine),
             requests: AtomicU64::new(0),
@@ -193,7 +195,7 @@ impl Vcpu {
         let apic = self.machine.apic();
         let ask = if is_multicast {
             fence(Ordering::SeqCst);
-            apic.mark(vector).unwrap()
+            apic.mark(vector)
         } else {
             apic.set_irr(vector)
         };

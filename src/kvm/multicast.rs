@@ -75,21 +75,20 @@ pub(super) fn accept_all<'a>(vcpus: impl Iterator<Item = &'a Vcpu>, message: &Me
     // interrupt to see; it may be pending already, and then nothing is stored
     // below that would be ordered after it.
     fence(Ordering::SeqCst);
-    let mut told = Told::new();
+    let mut told = None;
     let mut taken = 0;
     for vcpu in vcpus {
-        match vcpu.apic().mark(message.vector) {
-            None => continue,
-            Some(false) => {}
-            Some(true) => {
-                if vcpu.asking().ask() {
-                    told.add(vcpu);
-                }
-            }
+        if !vcpu.apic().receives() {
+            continue;
+        }
+        if vcpu.apic().mark(message.vector) && vcpu.asking().ask() {
+            told.get_or_insert_with(Told::new).add(vcpu);
         }
         vcpu.trace_taken(message);
-        taken += 1;
+        taken = i32::wrapping_add(taken, 1);
     }
-    told.tell();
+    if let Some(told) = &mut told {
+        told.tell();
+    }
     taken
 }

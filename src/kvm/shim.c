@@ -376,9 +376,6 @@ void ferric_vcpu_fields(struct kvm_vcpu *vcpu, struct ferric_vcpu_fields *f)
 		.pv_unhalted = &arch->pv.pv_unhalted,
 		.tpr_access_reporting = &arch->tpr_access_reporting,
 		.vcpu_idx = &vcpu->vcpu_idx,
-		.requests = &vcpu->requests,
-		.mode = &vcpu->mode,
-		.sleeper = (void **)&vcpu->wait.task,
 		.pending_external_vector = &arch->pending_external_vector,
 		.hyperv = ferric_hyperv(vcpu),
 		.vcpu_id = vcpu->vcpu_id,
@@ -392,7 +389,14 @@ struct kvm *ferric_vcpu_kvm(struct kvm_vcpu *vcpu)
 
 void ferric_copy_registers(u32 *to, const u32 *from)
 {
-	memcpy(to, from, sizeof(struct kvm_lapic_state));
+	const u64 *source = (const u64 *)from;
+	u64 *dest = (u64 *)to;
+	int i;
+
+	/* Others may write a register meanwhile, and shall be seen whole. */
+#pragma GCC unroll 16
+	for (i = 0; i < sizeof(struct kvm_lapic_state) / sizeof(u64); i++)
+		WRITE_ONCE(dest[i], READ_ONCE(source[i]));
 }
 
 void ferric_request_event(struct kvm_vcpu *vcpu)

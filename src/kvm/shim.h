@@ -38,9 +38,6 @@ struct ferric_vcpu_fields {
 	bool *pv_unhalted;
 	bool *tpr_access_reporting;
 	int *vcpu_idx;
-	u64 *requests;
-	int *mode;
-	void **sleeper;			/* struct task_struct ** */
 	int *pending_external_vector;
 	void **hyperv;			/* struct kvm_vcpu_hv ** */
 	u32 vcpu_id;
@@ -64,6 +61,13 @@ enum {
 /* Where in struct kvm what ferric_set_vm_data() stores is. */
 enum {
 	FERRIC_VM_DATA = offsetof(struct kvm, arch.irqchip_data),
+};
+
+/* Where in struct kvm_vcpu what senders look at is; the last one is the thread. */
+enum {
+	FERRIC_VCPU_REQUESTS = offsetof(struct kvm_vcpu, requests),
+	FERRIC_VCPU_MODE = offsetof(struct kvm_vcpu, mode),
+	FERRIC_VCPU_SLEEPER = offsetof(struct kvm_vcpu, wait.task),
 };
 
 /* No VM has more vCPUs, nor higher IDs. */

@@ -33,10 +33,6 @@ struct Fields {
     pv_unhalted: Field<AtomicBool>,
     tpr_access_reporting: Field<AtomicBool>,
     index: Field<AtomicU32>,
-    requests: Field<AtomicU64>,
-    mode: Field<AtomicU32>,
-    /// The thread that sleeps in the vCPU's rcuwait, or null.
-    sleeper: Field<AtomicU64>,
     /// What user space injects in split mode, or [`NO_VECTOR`].
     external_vector: Field<AtomicU32>,
     /// `struct kvm_vcpu_hv`, or null.
@@ -112,9 +108,6 @@ impl Vcpu {
                 pv_unhalted: Field::new(raw.pv_unhalted),
                 tpr_access_reporting: Field::new(raw.tpr_access_reporting),
                 index: Field::new(raw.vcpu_idx),
-                requests: Field::new(raw.requests),
-                mode: Field::new(raw.mode),
-                sleeper: Field::new(raw.sleeper),
                 external_vector: Field::new(raw.pending_external_vector),
                 hyperv: Field::new(raw.hyperv),
             }

@@ -83,6 +83,8 @@ pub struct Own {
     /// registers were replaced, or the CPU has changed them. Only the vCPU's thread
     /// writes it, and clears it when it has looked.
     unsettled: Relaxed<bool>,
+    /// Is the APIC enabled, globally and by software? Then it takes interrupts.
+    receives: Relaxed<bool>,
     /// Was LVT0 an unmasked NMI at its last write?
     lint0_nmi: Owned<bool>,
     /// What user space has restored before its time.
@@ -149,6 +151,18 @@ impl<'a, H: Host> LocalApic<'a, H> {
     #[inline(always)]
     pub fn is_software_enabled(self) -> bool {
         self.host.software_enabled().load(Ordering::Relaxed)
+    }
+
+    /// Both: does it take interrupts? Any context.
+    #[inline(always)]
+    pub fn receives(self) -> bool {
+        self.own().receives.load()
+    }
+
+    /// To be called when one of the two has changed. The vCPU's thread.
+    pub fn update_receives(self) {
+        let receives = self.is_hardware_enabled() && self.is_software_enabled();
+        self.own().receives.store(receives);
     }
 
     /// Is it in x2APIC mode?

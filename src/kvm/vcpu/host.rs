@@ -11,7 +11,7 @@ use crate::model::lapic::asking::Asking;
 use crate::model::lapic::{Host, Own, RegisterPage, SavedRegisters, Shared, SuppressEoiBroadcast};
 use crate::model::message::{DeliveryMode, Message, Trigger};
 use crate::model::sync::{fence, AtomicBool, AtomicU32, AtomicU64, Ordering};
-use kernel::ffi::c_int;
+use kernel::ffi::{c_int, c_uint};
 use kernel::static_branch_unlikely;
 
 impl Shared for Vcpu {
@@ -629,12 +629,28 @@ impl Vcpu {
     #[inline(always)]
     pub(in crate::kvm) fn asking(&self) -> Asking<'_> {
         Asking {
-            requests: &self.fields.requests,
+            // SAFETY: Senders look at these three fields as at atomics, in C, too;
+            // they are within the vCPU, which outlives this, and have the sizes
+            // and alignments of the atomics.
+            requests: unsafe { self.vcpu_field(bindings::FERRIC_VCPU_REQUESTS) },
             event: REQUEST_EVENT,
-            sleeper: &self.fields.sleeper,
-            mode: &self.fields.mode,
+            // SAFETY: As above.
+            sleeper: unsafe { self.vcpu_field(bindings::FERRIC_VCPU_SLEEPER) },
+            // SAFETY: As above.
+            mode: unsafe { self.vcpu_field(bindings::FERRIC_VCPU_MODE) },
             in_guest_mode: bindings::FERRIC_IN_GUEST_MODE,
         }
+    }
+
+    /// A field of KVM's vCPU, at a place that is known when this is compiled.
+    ///
+    /// # Safety
+    ///
+    /// `T` is an atomic, and what is there is accessed as such by everybody.
+    #[inline(always)]
+    unsafe fn vcpu_field<T>(&self, offset: c_uint) -> &T {
+        // SAFETY: By this function's requirements; the vCPU outlives this.
+        unsafe { &*self.as_kvm_vcpu().byte_add(offset as usize).cast::<T>() }
     }
 
     /// `kvm_apic_accept_irq`, for who does not go through `accept`.

@@ -87,7 +87,7 @@ impl<H: Host> LocalApic<'_, H> {
         if trigger.is_level() && !assert {
             return false;
         }
-        if !self.is_software_enabled() || !self.is_hardware_enabled() {
+        if !self.receives() {
             return false;
         }
 
@@ -120,26 +120,25 @@ impl<H: Host> LocalApic<'_, H> {
         true
     }
 
-    /// Takes an edge-triggered fixed interrupt in software; a store only if it is
-    /// not pending yet. Any context, no lock.
+    /// Takes an edge-triggered fixed interrupt in software, for an APIC that
+    /// receives; a store only if it is not pending yet. Any context, no lock.
     ///
-    /// None if the APIC drops it, else as [`Self::set_irr`]. A full barrier must be
-    /// before the call, for what the vCPU is to see when it takes an interrupt that
-    /// is pending already.
-    #[inline]
-    pub fn mark(self, vector: u8) -> Option<bool> {
-        if !self.is_software_enabled() || !self.is_hardware_enabled() {
-            return None;
-        }
+    /// The result is that of [`Self::set_irr`], but of several that come at once
+    /// each may be told to ask. A full barrier must be before the call, for what the
+    /// vCPU is to see when it takes an interrupt that is pending already.
+    #[inline(always)]
+    pub fn mark(self, vector: u8) -> bool {
         let regs = self.regs();
         if regs.test(Vectors::Tmr, vector) {
             regs.clear(Vectors::Tmr, vector);
         }
-        Some(if regs.test(Vectors::Irr, vector) {
-            self.own().unsettled.load()
-        } else {
-            self.set_irr(vector)
-        })
+        if regs.test(Vectors::Irr, vector) {
+            return self.own().unsettled.load();
+        }
+        // As in `set_irr`.
+        regs.set(Vectors::Irr, vector);
+        self.host.irr_pending().store(true, Ordering::Relaxed);
+        true
     }
 
     /// Delivers from an LVT entry; false if it is masked or dropped. Any

@@ -247,5 +247,6 @@ impl<H: Host> LocalApic<'_, H> {
         if enabled {
             self.host.software_enable_written();
         }
+        self.update_receives();
     }
 }

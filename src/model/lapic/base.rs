@@ -91,6 +91,7 @@ impl<H: Host> LocalApic<'_, H> {
         let host = self.host;
         let changed = host.apic_base().load(Ordering::Relaxed) ^ value;
         host.apic_base().store(value, Ordering::Relaxed);
+        self.update_receives();
 
         if changed & ENABLE != 0 {
             if value & ENABLE != 0 {
