@@ -12,9 +12,12 @@
 
 #define MSR_GS_BASE		0xc0000101
 
-/* Hops of a token in a round, and those that the first of them does more. */
+/* Hops of a token in a round, and those that one of them does more. */
 #define ROUND_HOPS		64
 #define TAIL_HOPS		64
+/* The first round and some later ones are that one's alone. */
+#define QUIET_HOPS		600
+#define QUIET_ONE_IN		64
 /* For a stack of 20 KiB. */
 #define MAX_DEPTH		16
 
@@ -105,7 +108,7 @@ static u32 logical_dest(u32 receivers)
 
 static void guest_pv_ipi(u32 receivers, u32 vector, u64 random)
 {
-	u32 first = VCPU_ID(__builtin_ctz(receivers));
+	u32 first = vcpu_id(__builtin_ctz(receivers));
 	u64 bits[2] = { 0 };
 	u32 i, id;
 
@@ -114,7 +117,7 @@ static void guest_pv_ipi(u32 receivers, u32 vector, u64 random)
 	for (i = 0; i < NR_VCPUS; i++) {
 		if (!(receivers & BIT(i)))
 			continue;
-		id = VCPU_ID(i) - first;
+		id = vcpu_id(i) - first;
 		bits[id / 64] |= BIT_ULL(id % 64);
 	}
 	GUEST_ASSERT_EQ(kvm_hypercall(KVM_HC_SEND_IPI, bits[0], bits[1], first, vector),
@@ -169,7 +172,7 @@ static void guest_send(struct percpu *cpu, u32 index, u64 random)
 	switch (token->kind) {
 	case UNICAST:
 		receivers = BIT(to);
-		dest = VCPU_ID(to);
+		dest = vcpu_id(to);
 		break;
 	case LOWEST_PRIORITY:
 		icr |= APIC_DM_LOWEST;
@@ -236,13 +239,17 @@ static void guest_send(struct percpu *cpu, u32 index, u64 random)
 static void guest_begin_round(struct percpu *cpu)
 {
 	u32 order = random_next(&cpu->random);
+	bool quiet = storm.rounds % QUIET_ONE_IN == 0;
 	u64 sent = 0;
-	u32 i;
+	u32 i, nth;
 
 	for (i = 0; i < NR_TOKENS; i++) {
-		/* The last ones go on with less and less company. */
-		storm.token[i].hops_left =
-			ROUND_HOPS + TAIL_HOPS / ((i + order) % NR_TOKENS + 1);
+		nth = (i + order) % NR_TOKENS;
+		if (quiet)
+			storm.token[i].hops_left = nth ? 0 : QUIET_HOPS;
+		else
+			/* The last ones go on with less and less company. */
+			storm.token[i].hops_left = ROUND_HOPS + TAIL_HOPS / (nth + 1);
 		sent += storm.token[i].sent;
 	}
 	if (sent >= storm.wanted) {

@@ -10,7 +10,7 @@
  * Tokens go around in rounds. At a round's beginning all are under way, and
  * vCPUs always have something to take; towards its end less and less are, then
  * one alone, and all others sleep: nobody else wakes a vCPU that an IPI has
- * failed to wake.
+ * failed to wake. Some rounds are one token's from the beginning.
  */
 #ifndef FERRIC_SELFTESTS_IPI_STORM_GUEST_H
 #define FERRIC_SELFTESTS_IPI_STORM_GUEST_H
@@ -25,7 +25,6 @@
  */
 #define HALF			(NR_VCPUS / 2)
 #define SECOND_HALF_ID		66
-#define VCPU_ID(index)		((index) < HALF ? (index) : SECOND_HALF_ID + (index) - HALF)
 
 #define NR_TOKENS		32
 #define TOKEN_VECTOR		0x40
@@ -104,6 +103,11 @@ struct storm {
 };
 
 extern struct storm storm;
+
+static inline u32 vcpu_id(u32 index)
+{
+	return index < HALF ? index : SECOND_HALF_ID + index - HALF;
+}
 
 void guest_code(u32 index);
 void guest_token_handler(struct ex_regs *regs);
