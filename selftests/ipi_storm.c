@@ -1,259 +1,87 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Millions of IPIs between vCPUs that halt in between: every one arrives,
- * once, at the vCPUs it was sent to and at no other.
+ * Millions of IPIs of all kinds between 8 vCPUs that halt, are preempted and
+ * migrate: every one arrives, once, at the vCPUs it was sent to and at no other.
  *
- * Tokens go around among the vCPUs.  A token is one interrupt vector; whoever
- * holds it sends it on, the last receiver of that IPI holds it next, and a
- * vCPU without a token halts.  A vector is in flight once at a time, so two
- * IPIs can never coalesce into one, and a single lost IPI stops its token for
- * good.  The sender counts by (sender, receiver, token), the receiver's
- * interrupt handler counts the same, and the two must agree at every arrival
- * and at the end.
+ * The sender counts by (kind, sender, receiver), the receiver's interrupt handler
+ * counts the same, and the two must agree in the end.  The guest's part, and why
+ * none can be lost unseen, is in ipi_storm_guest.h.
+ *
+ * Meanwhile threads of the host compete with the vCPUs for the CPUs, move both
+ * from CPU to CPU, and interrupt KVM_RUN by signals.
  */
 #include <getopt.h>
 #include <pthread.h>
-#include <time.h>
+#include <signal.h>
+#include <sys/resource.h>
 
-#include "apic.h"
+#include "cpu_thread.h"
+#include "hyperv.h"
+#include "ipi_storm_guest.h"
 #include "kselftest.h"
-#include "kvm_util.h"
-#include "processor.h"
+#include "random.h"
 #include "tcg.h"
-#include "test_util.h"
 
-#define NR_VCPUS			4
-#define ALL_VCPUS		(BIT(NR_VCPUS) - 1)
-/* Fewer than vCPUs, so that some are always halted. */
-#define NR_TOKENS		2
-#define TOKEN_VECTOR		0x40
-#define STOP_VECTOR		0xe0
-#define DEFAULT_IPIS		60000
+#define DEFAULT_IPIS		100000
 #define DEFAULT_STALL_SECS	60
+#define NS			1000000000ul
 
-#define APIC_LDR		0xd0
-#define APIC_DFR		0xe0
+#define DISTURB_SIGNAL		SIGUSR1
+/* Every 2 ms on the average a thread is moved, or each fourth time interrupted. */
+#define DISTURB_US		2000
+#define SIGNAL_ONE_IN		4
+/* Those that compete with the vCPUs run for as long, and sleep 20 times that. */
+#define NR_COMPETITORS		2
+#define NR_THREADS		(NR_VCPUS + NR_COMPETITORS)
+#define COMPETE_US		500
 
-#define MSR_GS_BASE		0xc0000101
-
-enum ipi_kind { UNICAST, MULTICAST, ALL_BUT_SELF, SELF, NR_KINDS };
+static const char * const mode_names[] = {
+	[XAPIC] = "xapic",
+	[X2APIC] = "x2apic",
+	[HYPERV] = "hyperv",
+};
 
 static const char * const kind_names[] = {
 	[UNICAST] = "unicast",
 	[MULTICAST] = "multicast",
+	[LOWEST_PRIORITY] = "lowest-priority",
+	[BROADCAST] = "broadcast",
 	[ALL_BUT_SELF] = "all-but-self",
+	[ALL_WITH_SELF] = "all-with-self",
 	[SELF] = "self",
+	[SELF_IPI] = "self-ipi",
+	[PV_IPI] = "pv-ipi",
+	[HV_IPI] = "hv-ipi",
+	[HV_IPI_EX] = "hv-ipi-ex",
 };
 
-/* Only its holder writes it, except for pending. */
-struct token {
-	u32 pending;			/* receivers that have yet to see it */
-	u32 sender;
-	u64 hops;
-	u64 left;			/* arrivals to go */
-	u64 sent[NR_VCPUS][NR_VCPUS];	/* by sender and receiver */
+/* The first are the vCPUs', the others compete with them. */
+struct storm_thread {
+	struct cpu_thread t;
+	struct kvm_vcpu *vcpu;
+	u64 interrupted;	/* returns of KVM_RUN for a signal */
+	u64 preempted;		/* involuntary context switches */
 };
 
-struct percpu {
-	struct percpu *self;
-	u32 index;
-	u32 work;			/* tokens to send on */
-	bool stop;
-	u64 received[NR_VCPUS][NR_TOKENS];
-	u64 unexpected;			/* not addressed to this vCPU, or twice */
-	u64 mismatched;			/* count differs from the sender's */
-	u64 repeated;			/* delivered while masked, see tcg.h */
-	u64 halts;
-} __aligned(64);
-
-/* Shared by guest and host; the host goes through addr_gva2hva(). */
-struct storm {
-	enum ipi_kind kind;
-	bool x2apic;
-	u32 ready;
-	u32 retired;
-	struct token token[NR_TOKENS];
-	struct percpu cpu[NR_VCPUS];
-};
-
-static struct storm storm;
-
-static struct percpu *this_cpu(void)
-{
-	struct percpu *cpu;
-
-	asm volatile("mov %%gs:0, %0" : "=r"(cpu));
-	return cpu;
-}
-
-static void guest_eoi(void)
-{
-	if (storm.x2apic)
-		x2apic_write_reg(APIC_EOI, 0);
-	else
-		xapic_write_reg(APIC_EOI, 0);
-}
-
-static void guest_write_icr(u32 low, u32 dest)
-{
-	if (storm.x2apic) {
-		/* WRMSR of an x2APIC register does not order earlier stores. */
-		asm volatile("mfence; lfence" : : : "memory");
-		x2apic_write_reg(APIC_ICR, (u64)dest << 32 | low);
-	} else {
-		xapic_write_reg(APIC_ICR2, SET_APIC_DEST_FIELD(dest));
-		xapic_write_reg(APIC_ICR, low);
-	}
-}
-
-static void guest_send(struct percpu *cpu, u32 index)
-{
-	struct token *token = &storm.token[index];
-	u32 icr = APIC_INT_ASSERT | (TOKEN_VECTOR + index);
-	u32 me = cpu->index, to, receivers, dest = 0;
-
-	if (!token->left) {
-		if (__sync_add_and_fetch(&storm.retired, 1) == NR_TOKENS)
-			guest_write_icr(APIC_DEST_ALLINC | APIC_INT_ASSERT |
-					STOP_VECTOR, 0);
-		return;
-	}
-
-	/* Any but this vCPU, in an order that does not repeat after a few. */
-	to = ((u32)token->hops * 2654435761u) >> 16;
-	to = (me + 1 + to % (NR_VCPUS - 1)) % NR_VCPUS;
-	switch (storm.kind) {
-	case UNICAST:
-		receivers = BIT(to);
-		dest = to;
-		break;
-	case MULTICAST:
-		/*
-		 * All others without that one.  Flat logical IDs and those of
-		 * x2APIC's cluster 0 are the same bits.
-		 */
-		receivers = ALL_VCPUS & ~BIT(me) & ~BIT(to);
-		dest = receivers;
-		icr |= APIC_DEST_LOGICAL;
-		break;
-	case ALL_BUT_SELF:
-		receivers = ALL_VCPUS & ~BIT(me);
-		icr |= APIC_DEST_ALLBUT;
-		break;
-	default:
-		receivers = BIT(me);
-		icr |= APIC_DEST_SELF;
-		break;
-	}
-
-	token->hops++;
-	token->sender = me;
-	for (to = 0; to < NR_VCPUS; to++) {
-		if (!(receivers & BIT(to)))
-			continue;
-		token->sent[me][to]++;
-		if (token->left)
-			token->left--;
-	}
-	WRITE_ONCE(token->pending, receivers);
-
-	if (storm.kind == SELF && storm.x2apic && token->hops % 2) {
-		asm volatile("mfence; lfence" : : : "memory");
-		x2apic_write_reg(APIC_SELF_IPI, TOKEN_VECTOR + index);
-	} else {
-		guest_write_icr(icr, dest);
-	}
-}
-
-static void guest_token_handler(struct ex_regs *regs)
-{
-	struct percpu *cpu = this_cpu();
-	u32 index = regs->vector - TOKEN_VECTOR;
-	struct token *token = &storm.token[index];
-	u32 me = cpu->index;
-	u32 sender = token->sender;
-	u32 before;
-
-	if (is_repeated_by_processor(regs)) {
-		cpu->repeated++;
-		return;
-	}
-
-	cpu->received[sender][index]++;
-	if (cpu->received[sender][index] != token->sent[sender][me])
-		cpu->mismatched++;
-
-	guest_eoi();
-
-	before = __sync_fetch_and_and(&token->pending, ~BIT(me));
-	if (!(before & BIT(me)))
-		cpu->unexpected++;
-	else if (before == BIT(me))
-		cpu->work |= BIT(index);
-}
-
-static void guest_stop_handler(struct ex_regs *regs)
-{
-	this_cpu()->stop = true;
-	guest_eoi();
-}
-
-static void guest_stray_handler(struct ex_regs *regs)
-{
-	this_cpu()->unexpected++;
-	guest_eoi();
-}
-
-static void guest_code(u32 index)
-{
-	struct percpu *cpu = &storm.cpu[index];
-	u32 work, i;
-
-	cpu->self = cpu;
-	cpu->index = index;
-	wrmsr(MSR_GS_BASE, (u64)cpu);
-
-	if (storm.x2apic) {
-		x2apic_enable();
-	} else {
-		xapic_enable();
-		xapic_write_reg(APIC_DFR, 0xffffffff);
-		xapic_write_reg(APIC_LDR, SET_APIC_DEST_FIELD((u32)BIT(index)));
-	}
-
-	__sync_add_and_fetch(&storm.ready, 1);
-	while (READ_ONCE(storm.ready) < NR_VCPUS)
-		cpu_relax();
-
-	if (!index)
-		cpu->work = BIT(NR_TOKENS) - 1;
-
-	while (!READ_ONCE(cpu->stop)) {
-		work = READ_ONCE(cpu->work);
-		if (!work) {
-			cpu->halts++;
-			safe_halt();
-			cli();
-			continue;
-		}
-		cpu->work = 0;
-		for (i = 0; i < NR_TOKENS; i++)
-			if (work & BIT(i))
-				guest_send(cpu, i);
-	}
-	GUEST_DONE();
-}
-
+static struct storm_thread threads[NR_THREADS];
 static u32 nr_done;
+static bool stop_disturbing;
+static u64 nr_moves;
+/* No thread ends before it is left alone. */
+static pthread_barrier_t left_alone;
 
-static void *vcpu_thread(void *arg)
+static void *run_vcpu(void *arg)
 {
-	struct kvm_vcpu *vcpu = arg;
+	struct storm_thread *t = arg;
+	struct rusage usage;
 	struct ucall uc;
 
-	vcpu_run(vcpu);
-	TEST_ASSERT_KVM_EXIT_REASON(vcpu, KVM_EXIT_IO);
-	switch (get_ucall(vcpu, &uc)) {
+	while (__vcpu_run(t->vcpu)) {
+		TEST_ASSERT(errno == EINTR, "KVM_RUN: errno %d", errno);
+		t->interrupted++;
+	}
+	TEST_ASSERT_KVM_EXIT_REASON(t->vcpu, KVM_EXIT_IO);
+	switch (get_ucall(t->vcpu, &uc)) {
 	case UCALL_DONE:
 		break;
 	case UCALL_ABORT:
@@ -262,189 +90,349 @@ static void *vcpu_thread(void *arg)
 	default:
 		TEST_FAIL("unexpected ucall %lu", uc.cmd);
 	}
+	getrusage(RUSAGE_THREAD, &usage);
+	t->preempted = usage.ru_nivcsw;
 	__sync_add_and_fetch(&nr_done, 1);
+	pthread_barrier_wait(&left_alone);
 	return NULL;
+}
+
+static void ignore_signal(int signal)
+{
+}
+
+static void *disturb(void *arg)
+{
+	const struct storm *s = arg;
+	u64 random = 1;
+
+	while (!READ_ONCE(stop_disturbing)) {
+		struct cpu_thread *t = &threads[random_below(&random, NR_THREADS)].t;
+
+		if (random_below(&random, SIGNAL_ONE_IN)) {
+			cpu_thread_move(t);
+			nr_moves++;
+		} else if (READ_ONCE(s->parked) < NR_TOKENS / 2) {
+			/* Later in a round it would hide a wake-up that is missing. */
+			pthread_kill(t->thread, DISTURB_SIGNAL);
+		}
+		usleep(random_below(&random, 2 * DISTURB_US));
+	}
+	pthread_barrier_wait(&left_alone);
+	return NULL;
+}
+
+static void *compete(void *arg)
+{
+	u64 random = (u64)arg;
+
+	while (!READ_ONCE(stop_disturbing)) {
+		u64 end = now_ns() + 1000 * random_below(&random, 2 * COMPETE_US);
+
+		while (now_ns() < end)
+			;
+		usleep(random_below(&random, 40 * COMPETE_US));
+	}
+	pthread_barrier_wait(&left_alone);
+	return NULL;
+}
+
+static u64 sum(const u64 counts[NR_KINDS][NR_VCPUS])
+{
+	u64 total = 0;
+	int kind, i;
+
+	for (kind = 0; kind < NR_KINDS; kind++)
+		for (i = 0; i < NR_VCPUS; i++)
+			total += READ_ONCE(counts[kind][i]);
+	return total;
 }
 
 static u64 count_arrivals(const struct storm *s)
 {
-	u64 sum = 0;
-	int to, from, t;
-
-	for (to = 0; to < NR_VCPUS; to++)
-		for (from = 0; from < NR_VCPUS; from++)
-			for (t = 0; t < NR_TOKENS; t++)
-				sum += READ_ONCE(s->cpu[to].received[from][t]);
-	return sum;
-}
-
-static double seconds(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec + ts.tv_nsec / 1e9;
-}
-
-static void print_stalled(const struct storm *s)
-{
+	u64 total = 0;
 	int i;
 
-	for (i = 0; i < NR_TOKENS; i++)
-		ksft_print_msg("token %d: vector %#x, sent by %u, hop %lu, not seen by vCPUs %#x\n",
-			       i, TOKEN_VECTOR + i, s->token[i].sender,
-			       s->token[i].hops, s->token[i].pending);
 	for (i = 0; i < NR_VCPUS; i++)
-		ksft_print_msg("vCPU %d: halted %lu times\n", i,
-			       s->cpu[i].halts);
+		total += sum(s->cpu[i].received);
+	return total;
 }
 
-/* Compare what was sent with what came; returns the number of faults. */
-static int check(const struct storm *s, u64 wanted)
+static void print_token(const struct storm *s, int i)
 {
-	u64 arrived = count_arrivals(s), halts = 0, repeated = 0;
-	int from, to, t, faults = 0;
+	const struct token *token = &s->token[i];
+
+	ksft_print_msg("token %d: vector %#x, %s from vCPU %u, hop %lu, not seen by vCPUs %#x\n",
+		       i, TOKEN_VECTOR + i, kind_names[token->kind],
+		       token->sender, token->hops, token->pending);
+}
+
+/* Compare what was sent with what came, by receiver; returns the number of faults. */
+static int check_pairs(const struct storm *s, enum ipi_kind kind)
+{
+	int from, to, faults = 0;
 
 	for (from = 0; from < NR_VCPUS; from++) {
-		for (to = 0; to < NR_VCPUS; to++) {
-			u64 sent = 0, received = 0;
-			bool used = s->kind == SELF ? from == to : from != to;
+		const u64 *sent = s->cpu[from].sent[kind];
+		u64 lowest = 0;
 
-			for (t = 0; t < NR_TOKENS; t++) {
-				sent += s->token[t].sent[from][to];
-				received += s->cpu[to].received[from][t];
-			}
-			/* A self-IPI leaves its token where it is: vCPU 0. */
-			if (s->kind == SELF && from)
-				used = false;
-			if (sent == received && !!sent == used)
+		for (to = 0; to < NR_VCPUS; to++) {
+			u64 received = s->cpu[to].received[kind][from];
+
+			lowest += received;
+			if (kind == LOWEST_PRIORITY || sent[to] == received)
 				continue;
-			ksft_print_msg("vCPU %d to %d: %lu sent, %lu received\n",
-				       from, to, sent, received);
+			ksft_print_msg("%s, vCPU %d to %d: %lu sent, %lu received\n",
+				       kind_names[kind], from, to, sent[to], received);
+			faults++;
+		}
+		if (kind == LOWEST_PRIORITY && sent[0] != lowest) {
+			ksft_print_msg("%s, vCPU %d: %lu sent, %lu received\n",
+				       kind_names[kind], from, sent[0], lowest);
 			faults++;
 		}
 	}
+	return faults;
+}
 
-	for (to = 0; to < NR_VCPUS; to++) {
-		halts += s->cpu[to].halts;
-		repeated += s->cpu[to].repeated;
-		if (!s->cpu[to].unexpected && !s->cpu[to].mismatched)
+/* By kind: how many messages were sent, how many arrivals were due, and came. */
+static int check_kind(const struct storm *s, enum ipi_kind kind)
+{
+	u64 messages = 0, sent = 0, received = 0;
+	int i, j;
+
+	for (i = 0; i < NR_VCPUS; i++) {
+		messages += s->cpu[i].messages[kind];
+		for (j = 0; j < NR_VCPUS; j++) {
+			sent += s->cpu[i].sent[kind][j];
+			received += s->cpu[i].received[kind][j];
+		}
+	}
+	ksft_print_msg("%-15s %9lu messages %9lu sent %9lu received\n",
+		       kind_names[kind], messages, sent, received);
+	return check_pairs(s, kind) + !messages;
+}
+
+static int check_disturbances(void)
+{
+	u64 interrupted = 0, preempted = 0;
+	int i;
+
+	for (i = 0; i < NR_VCPUS; i++) {
+		interrupted += threads[i].interrupted;
+		preempted += threads[i].preempted;
+	}
+	ksft_print_msg("%lu moves, %lu preemptions, %lu returns for signals\n",
+		       nr_moves, preempted, interrupted);
+	return !nr_moves + !preempted + !interrupted;
+}
+
+static int check(const struct storm *s)
+{
+	u64 arrived = count_arrivals(s), halts = 0, repeated = 0, skipped = 0;
+	int i, faults = 0;
+
+	for (i = 0; i < s->nr_kinds; i++)
+		faults += check_kind(s, s->kinds[i]);
+
+	for (i = 0; i < NR_VCPUS; i++) {
+		halts += s->cpu[i].halts;
+		repeated += s->cpu[i].repeated;
+		skipped += s->cpu[i].skipped_eois;
+		if (!s->cpu[i].unexpected)
 			continue;
-		ksft_print_msg("vCPU %d: %lu unexpected, %lu with a wrong count\n",
-			       to, s->cpu[to].unexpected, s->cpu[to].mismatched);
+		ksft_print_msg("vCPU %d: %lu unexpected, vector %#x the last\n", i,
+			       s->cpu[i].unexpected, s->cpu[i].unexpected_vector);
+		if (s->cpu[i].unexpected_vector - TOKEN_VECTOR < NR_TOKENS)
+			print_token(s, s->cpu[i].unexpected_vector - TOKEN_VECTOR);
 		faults++;
 	}
-
+	ksft_print_msg("%lu arrived in %lu rounds, %lu halts, %lu EOIs skipped\n",
+		       arrived, s->rounds, halts, skipped);
 	if (repeated)
 		ksft_print_msg("%lu delivered twice by the processor\n", repeated);
 	/* It is about one in a million. */
 	if (repeated > most_repeated_by_processor(arrived, 100000))
 		faults++;
-
-	if (arrived < wanted) {
-		ksft_print_msg("%lu of %lu arrived\n", arrived, wanted);
+	if (arrived < s->wanted)
 		faults++;
-	}
-	/* One vCPU acts on each arrival, all the others were or go to sleep. */
-	if (halts < arrived / (2 * NR_VCPUS)) {
-		ksft_print_msg("only %lu halts in %lu arrivals\n", halts, arrived);
-		faults++;
-	}
-	ksft_print_msg("%lu arrived, %lu halts\n", arrived, halts);
-	return faults;
+	return faults + !halts;
 }
 
-static void run_storm(enum ipi_kind kind, bool x2apic, u64 ipis, int stall_secs)
+static void choose_kinds(enum storm_mode mode, const char *only)
 {
-	const char *mode = x2apic ? "x2apic" : "xapic";
-	struct kvm_vcpu *vcpus[NR_VCPUS];
-	pthread_t threads[NR_VCPUS];
-	double start, last_print, last_move;
-	u64 arrived, last = 0;
+	enum ipi_kind kind;
+
+	for (kind = 0; kind < NR_KINDS; kind++) {
+		if (kind == SELF_IPI && mode != X2APIC)
+			continue;
+		if (kind == PV_IPI && (mode == HYPERV || !kvm_cpu_has(X86_FEATURE_KVM_PV_SEND_IPI)))
+			continue;
+		if ((kind == HV_IPI || kind == HV_IPI_EX) && mode != HYPERV)
+			continue;
+		if (!only || !strcmp(only, kind_names[kind]))
+			storm.kinds[storm.nr_kinds++] = kind;
+	}
+}
+
+static struct kvm_vm *create_vm(void)
+{
+	struct kvm_vm *vm = vm_create(NR_VCPUS);
+	gva_t cpu_gva, page;
 	struct storm *s;
-	struct kvm_vm *vm;
-	int i, vector;
+	int i;
 
-	memset(&storm, 0, sizeof(storm));
-	storm.kind = kind;
-	storm.x2apic = x2apic;
-	for (i = 0; i < NR_TOKENS; i++)
-		storm.token[i].left = DIV_ROUND_UP(ipis, NR_TOKENS);
-	nr_done = 0;
-
-	vm = vm_create_with_vcpus(NR_VCPUS, guest_code, vcpus);
+	/* To sleep, not to look for what comes. */
+	vm_enable_cap(vm, KVM_CAP_HALT_POLL, 0);
+	for (i = 0; i < NR_VCPUS; i++) {
+		threads[i].vcpu = vm_vcpu_add(vm, vcpu_id(i), guest_code);
+		vcpu_args_set(threads[i].vcpu, 1, i);
+		if (storm.mode == HYPERV) {
+			vcpu_set_hv_cpuid(threads[i].vcpu);
+			vcpu_set_msr(threads[i].vcpu, HV_X64_MSR_VP_INDEX, vcpu_id(i));
+		}
+	}
 	virt_pg_map(vm, APIC_DEFAULT_GPA, APIC_DEFAULT_GPA);
 	sync_global_to_guest(vm, storm);
 	s = addr_gva2hva(vm, (gva_t)&storm);
-	for (vector = 0x20; vector < 0x100; vector++)
-		vm_install_exception_handler(vm, vector, guest_stray_handler);
-	for (i = 0; i < NR_TOKENS; i++)
-		vm_install_exception_handler(vm, TOKEN_VECTOR + i,
-					     guest_token_handler);
-	vm_install_exception_handler(vm, STOP_VECTOR, guest_stop_handler);
-
-	start = seconds();
-	last_print = start;
-	last_move = start;
 	for (i = 0; i < NR_VCPUS; i++) {
-		vcpu_args_set(vcpus[i], 1, i);
-		TEST_ASSERT(!pthread_create(&threads[i], NULL, vcpu_thread, vcpus[i]),
-			    "cannot start a vCPU thread");
+		cpu_gva = (gva_t)&storm.cpu[i];
+		s->cpu[i].random = i;
+		s->cpu[i].hv_gpa = addr_gva2gpa(vm, cpu_gva + offsetof(struct percpu, hv));
+		/* Not all, so that some do no EOI but by the register. */
+		if (i % 4 == 3)
+			continue;
+		page = vm_alloc_page(vm);
+		s->cpu[i].pv_eoi = (u32 *)page;
+		s->cpu[i].pv_eoi_gpa = addr_gva2gpa(vm, page);
 	}
+	for (i = 0x20; i < 0x100; i++)
+		vm_install_exception_handler(vm, i, guest_stray_handler);
+	for (i = 0; i < NR_TOKENS; i++)
+		vm_install_exception_handler(vm, TOKEN_VECTOR + i, guest_token_handler);
+	vm_install_exception_handler(vm, STOP_VECTOR, guest_stop_handler);
+	return vm;
+}
+
+/* When each token was last seen to move. */
+struct watch {
+	u64 hops[NR_TOKENS];
+	u64 since[NR_TOKENS];
+	u64 moved;		/* the last of them */
+	u64 printed;
+	u64 arrived;		/* then */
+};
+
+static void watch_tokens(struct watch *w, const struct storm *s, u64 stall_ns)
+{
+	u64 now = now_ns();
+	int i, faults = 0;
+
+	for (i = 0; i < NR_TOKENS; i++) {
+		const struct token *token = &s->token[i];
+		u64 hops = READ_ONCE(token->hops);
+
+		if (hops != w->hops[i])
+			w->moved = now;
+		/* One that waits for the next round is not in flight. */
+		if (hops != w->hops[i] || !READ_ONCE(token->pending)) {
+			w->hops[i] = hops;
+			w->since[i] = now;
+		} else if (now - w->since[i] > stall_ns) {
+			print_token(s, i);
+			faults++;
+		}
+	}
+	if (!faults && now - w->moved <= stall_ns)
+		return;
+	check(s);
+	ksft_test_result_fail("%s stalled\n", mode_names[s->mode]);
+	/* The vCPU threads sleep for good. */
+	ksft_exit_fail();
+}
+
+static void watch_progress(struct watch *w, const struct storm *s)
+{
+	u64 now = now_ns(), arrived;
+
+	if (now - w->printed < 5 * NS)
+		return;
+	arrived = count_arrivals(s);
+	ksft_print_msg("%s: %lu of %lu, %lu per second\n", mode_names[s->mode],
+		       arrived, s->wanted, (arrived - w->arrived) * NS / (now - w->printed));
+	w->printed = now;
+	w->arrived = arrived;
+}
+
+static void run_storm(enum storm_mode mode, u64 ipis, const char *only, int stall_secs)
+{
+	pthread_t disturber;
+	u64 start = now_ns();
+	struct watch w = { .printed = start, .moved = start };
+	struct kvm_vm *vm;
+	struct storm *s;
+	int i;
+
+	memset(&storm, 0, sizeof(storm));
+	memset(threads, 0, sizeof(threads));
+	storm.mode = mode;
+	storm.wanted = ipis;
+	choose_kinds(mode, only);
+	if (!storm.nr_kinds) {
+		ksft_test_result_skip("%s\n", mode_names[mode]);
+		return;
+	}
+	nr_done = 0;
+	nr_moves = 0;
+	stop_disturbing = false;
+	vm = create_vm();
+	s = addr_gva2hva(vm, (gva_t)&storm);
+
+	pthread_barrier_init(&left_alone, NULL, NR_THREADS + 1);
+	for (i = 0; i < NR_THREADS; i++)
+		TEST_ASSERT(!pthread_create(&threads[i].t.thread, NULL,
+					    i < NR_VCPUS ? run_vcpu : compete,
+					    &threads[i]), "cannot start a thread");
+	TEST_ASSERT(!pthread_create(&disturber, NULL, disturb, s), "cannot start a thread");
 
 	while (READ_ONCE(nr_done) < NR_VCPUS) {
-		double now;
-
 		usleep(20000);
-		now = seconds();
-		arrived = count_arrivals(s);
-		if (arrived != last) {
-			last = arrived;
-			last_move = now;
-		}
-		if (now - last_move > stall_secs) {
-			print_stalled(s);
-			check(s, ipis);
-			ksft_test_result_fail("%s.%s stalled\n", mode,
-					      kind_names[kind]);
-			/* The vCPU threads sleep for good. */
-			ksft_exit_fail();
-		}
-		if (now - last_print > 5) {
-			last_print = now;
-			ksft_print_msg("%s %s: %lu of %lu, %.0f per second\n",
-				       mode, kind_names[kind], arrived, ipis,
-				       arrived / (now - start));
-		}
+		watch_tokens(&w, s, stall_secs * NS);
+		watch_progress(&w, s);
 	}
-	for (i = 0; i < NR_VCPUS; i++)
-		pthread_join(threads[i], NULL);
+	WRITE_ONCE(stop_disturbing, true);
+	pthread_join(disturber, NULL);
+	for (i = 0; i < NR_THREADS; i++)
+		cpu_thread_join(&threads[i].t);
+	pthread_barrier_destroy(&left_alone);
 
-	ksft_print_msg("%s %s: %.1f s\n", mode, kind_names[kind],
-		       seconds() - start);
-	ksft_test_result(!check(s, ipis), "%s.%s\n", mode, kind_names[kind]);
+	ksft_print_msg("%s: %.1f s\n", mode_names[mode], (double)(now_ns() - start) / NS);
+	ksft_test_result(!(check(s) + check_disturbances()), "%s\n", mode_names[mode]);
 	kvm_vm_free(vm);
 }
 
 static void usage(const char *name)
 {
 	fprintf(stderr,
-		"%s [-n IPIs from one vCPU to another] [-s seconds without an arrival] [-t MODE.KIND]\n",
+		"%s [-n arrivals] [-s seconds without one] [-t xapic|x2apic|hyperv] [-k kind]\n",
 		name);
 	exit(KSFT_FAIL);
 }
 
 int main(int argc, char **argv)
 {
+	struct sigaction action = { .sa_handler = ignore_signal };
 	u64 ipis = DEFAULT_IPIS;
 	int stall_secs = DEFAULT_STALL_SECS;
-	const char *only = NULL;
-	enum ipi_kind kind;
-	int opt, x2apic;
-	char name[32];
+	const char *only_mode = NULL, *only_kind = NULL;
+	enum storm_mode mode;
+	int opt;
 
-	while ((opt = getopt(argc, argv, "n:s:t:")) != -1) {
+	while ((opt = getopt(argc, argv, "k:n:s:t:")) != -1) {
 		switch (opt) {
+		case 'k':
+			only_kind = optarg;
+			break;
 		case 'n':
 			ipis = strtoull(optarg, NULL, 0);
 			break;
@@ -452,31 +440,27 @@ int main(int argc, char **argv)
 			stall_secs = atoi_positive("seconds", optarg);
 			break;
 		case 't':
-			only = optarg;
+			only_mode = optarg;
 			break;
 		default:
 			usage(argv[0]);
 		}
 	}
-	/* Enough that every pair of vCPUs has its turn. */
+	/* Enough that every kind has its turn. */
 	if (ipis < 1000)
 		usage(argv[0]);
 
+	TEST_ASSERT(!sigaction(DISTURB_SIGNAL, &action, NULL), "cannot catch a signal");
+
 	ksft_print_header();
-	ksft_set_plan(2 * NR_KINDS);
-	for (x2apic = 0; x2apic < 2; x2apic++) {
-		for (kind = 0; kind < NR_KINDS; kind++) {
-			snprintf(name, sizeof(name), "%s.%s",
-				 x2apic ? "x2apic" : "xapic", kind_names[kind]);
-			if (only && strcmp(only, name)) {
-				ksft_test_result_skip("%s\n", name);
-				continue;
-			}
-			run_storm(kind, x2apic,
-				  kind == SELF ? ipis / 40 :
-				  DIV_ROUND_UP(ipis, 2 * (NR_KINDS - 1)),
-				  stall_secs);
+	ksft_set_plan(NR_MODES);
+	for (mode = 0; mode < NR_MODES; mode++) {
+		if (only_mode && strcmp(only_mode, mode_names[mode])) {
+			ksft_test_result_skip("%s\n", mode_names[mode]);
+			continue;
 		}
+		run_storm(mode, only_mode ? ipis : DIV_ROUND_UP(ipis, NR_MODES),
+			  only_kind, stall_secs);
 	}
 	ksft_finished();
 }

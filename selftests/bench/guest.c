@@ -3,7 +3,7 @@
  * The guest of bench: loops that count rounds of an operation.
  */
 #include "bench.h"
-#include "hyperv.h"
+#include "hv_call.h"
 
 /* Long enough for a target that was woken to be blocked again. */
 #define SETTLE_TICKS		200000
@@ -18,28 +18,10 @@ void op_pv_ipi(u64 to, u64 vector)
 		      to >> 32, vector);
 }
 
-/* The library's is for Intel's instruction alone. */
-static u64 guest_hv_call(u64 control, u64 input, u64 output)
-{
-	register u64 r8 asm("r8") = output;
-	u64 status;
-
-	if (host_cpu_is_amd_compatible)
-		asm volatile("vmmcall" : "=a"(status), "+c"(control), "+d"(input), "+r"(r8)
-			     : : "cc", "memory", "r9", "r10", "r11");
-	else
-		asm volatile("vmcall" : "=a"(status), "+c"(control), "+d"(input), "+r"(r8)
-			     : : "cc", "memory", "r9", "r10", "r11");
-	return status;
-}
-
 void op_hv_ipi(u64 mask, u64 vector)
 {
 	GUEST_ASSERT_EQ(guest_hv_call(HVCALL_SEND_IPI | HV_HYPERCALL_FAST_BIT, vector, mask), 0);
 }
-
-#define HV_SPARSE_4K		0
-#define HV_ALL			1
 
 void op_hv_ipi_ex(u64 number, u64 vector)
 {
