@@ -108,7 +108,6 @@ pub(super) static OPS: Table = Table(bindings::kvm_irqchip_ops {
     get_tscdeadline: Some(get_tscdeadline),
     set_tscdeadline: Some(set_tscdeadline),
     tsc_changed: Some(tsc_changed),
-    has_pending_timer: Some(has_pending_timer),
     inject_timer_irqs: Some(inject_timer_irqs),
     expired_hv_timer: Some(expired_hv_timer),
     switch_to_hv_timer: Some(switch_to_hv_timer),
@@ -652,10 +651,6 @@ unsafe extern "C" fn set_tscdeadline(lapic: *mut kvm_lapic, data: u64, host_init
 
 unsafe extern "C" fn tsc_changed(lapic: *mut kvm_lapic) {
     vcpu!(lapic).apic().follow_tsc();
-}
-
-unsafe extern "C" fn has_pending_timer(lapic: *mut kvm_lapic) -> c_int {
-    vcpu!(lapic).apic().pending_timer() as c_int
 }
 
 unsafe extern "C" fn inject_timer_irqs(lapic: *mut kvm_lapic) {

@@ -701,14 +701,28 @@ s64 ferric_now_ns(void)
 	return ktime_get();
 }
 
-u64 ferric_host_tsc(void)
+u64 ferric_l1_tsc(struct kvm_vcpu *vcpu)
 {
-	return rdtsc();
+	return kvm_read_l1_tsc(vcpu, rdtsc());
 }
 
-u64 ferric_l1_tsc(struct kvm_vcpu *vcpu, u64 host_tsc)
+struct ferric_clocks ferric_clocks(struct kvm_vcpu *vcpu)
 {
-	return kvm_read_l1_tsc(vcpu, host_tsc);
+	struct ferric_clocks clocks;
+	unsigned long flags;
+
+	local_irq_save(flags);
+	clocks.now = ktime_get();
+	clocks.l1_tsc = rdtsc();
+	local_irq_restore(flags);
+
+	clocks.l1_tsc = kvm_read_l1_tsc(vcpu, clocks.l1_tsc);
+	return clocks;
+}
+
+bool ferric_has_hv_timer(void)
+{
+	return kvm_x86_ops.set_hv_timer;
 }
 
 bool ferric_tsc_is_scaled(struct kvm_vcpu *vcpu)
@@ -735,17 +749,6 @@ void ferric_delay_ns(u32 ns)
 u32 ferric_min_timer_period_us(void)
 {
 	return READ_ONCE(min_timer_period_us);
-}
-
-void ferric_timer_start(struct kvm_lapic *apic, s64 expires_ns)
-{
-	hrtimer_start(&apic->lapic_timer.timer, expires_ns,
-		      HRTIMER_MODE_ABS_HARD);
-}
-
-bool ferric_timer_cancel(struct kvm_lapic *apic)
-{
-	return hrtimer_cancel(&apic->lapic_timer.timer);
 }
 
 void ferric_timer_restart(struct kvm_lapic *apic)
@@ -791,19 +794,6 @@ void ferric_preempt_disable(void)
 void ferric_preempt_enable(void)
 {
 	preempt_enable();
-}
-
-unsigned long ferric_irq_save(void)
-{
-	unsigned long flags;
-
-	local_irq_save(flags);
-	return flags;
-}
-
-void ferric_irq_restore(unsigned long flags)
-{
-	local_irq_restore(flags);
 }
 
 /* KVM's trace events. */

@@ -232,26 +232,29 @@ int ferric_write_vapic(struct kvm_lapic *apic, u32 value);
 
 /* Time. */
 s64 ferric_now_ns(void);
-u64 ferric_host_tsc(void);
-u64 ferric_l1_tsc(struct kvm_vcpu *vcpu, u64 host_tsc);
+u64 ferric_l1_tsc(struct kvm_vcpu *vcpu);
+/* Both, with nothing in between. */
+struct ferric_clocks {
+	s64 now;
+	u64 l1_tsc;
+};
+
+struct ferric_clocks ferric_clocks(struct kvm_vcpu *vcpu);
 bool ferric_tsc_is_scaled(struct kvm_vcpu *vcpu);
 u64 ferric_nsec_to_cycles(struct kvm_vcpu *vcpu, u64 ns);
 void ferric_delay_cycles(u64 cycles);
 void ferric_delay_ns(u32 ns);
 u32 ferric_min_timer_period_us(void);
-void ferric_timer_start(struct kvm_lapic *apic, s64 expires_ns);
-bool ferric_timer_cancel(struct kvm_lapic *apic);
 void ferric_timer_restart(struct kvm_lapic *apic);
 void ferric_timer_set_expires(struct hrtimer *timer, s64 expires_ns);
 bool ferric_can_post_timer(struct kvm_vcpu *vcpu);
+bool ferric_has_hv_timer(void);
 bool ferric_can_use_hv_timer(struct kvm_vcpu *vcpu);
 bool ferric_in_guest_mode(struct kvm_vcpu *vcpu);
 int ferric_set_hv_timer(struct kvm_vcpu *vcpu, u64 tsc, bool *expired);
 void ferric_cancel_hv_timer(struct kvm_vcpu *vcpu);
 void ferric_preempt_disable(void);
 void ferric_preempt_enable(void);
-unsigned long ferric_irq_save(void);
-void ferric_irq_restore(unsigned long flags);
 
 /* KVM's own trace events, so that perf and trace-cmd keep working. */
 void ferric_trace_apic_read(u32 reg, u64 value);

@@ -87,6 +87,7 @@ pub(super) struct Vm {
     vector_hashing: bool,
     has_posted_interrupts: bool,
     may_be_accelerated: bool,
+    has_hv_timer: bool,
     x2apic_icr_is_split: bool,
     #[pin]
     stats: File<Stats>,
@@ -144,6 +145,8 @@ impl Vm {
                 vector_hashing,
                 has_posted_interrupts,
                 may_be_accelerated,
+                // SAFETY: As above.
+                has_hv_timer: unsafe { bindings::ferric_has_hv_timer() },
                 x2apic_icr_is_split,
                 stats <- dir.read_only_file(c"stats", Stats::new()),
             }),
@@ -258,6 +261,12 @@ impl Vm {
     #[inline(always)]
     pub(super) fn may_be_accelerated(&self) -> bool {
         self.may_be_accelerated
+    }
+
+    /// Does the CPU have a timer that makes the guest exit?
+    #[inline(always)]
+    pub(super) fn has_hv_timer(&self) -> bool {
+        self.has_hv_timer
     }
 
     /// Does the host's CPU keep the x2APIC ICR in two registers?

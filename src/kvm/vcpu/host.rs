@@ -8,9 +8,13 @@ use super::super::stats::Event;
 use super::{or_none, vector, Vcpu};
 use crate::model::ioapic::Eoi;
 use crate::model::lapic::asking::Asking;
+use crate::model::lapic::host::Clocks;
 use crate::model::lapic::{Host, Own, RegisterPage, SavedRegisters, Shared, SuppressEoiBroadcast};
 use crate::model::message::{DeliveryMode, Message, Trigger};
 use crate::model::sync::{fence, AtomicBool, AtomicU32, AtomicU64, Ordering};
+use kernel::bindings::{
+    hrtimer, hrtimer_cancel, hrtimer_mode_HRTIMER_MODE_ABS_HARD, hrtimer_start_range_ns,
+};
 use kernel::ffi::{c_int, c_uint};
 use kernel::static_branch_unlikely;
 
@@ -66,6 +70,11 @@ impl Shared for Vcpu {
     #[inline(always)]
     fn expired_tscdeadline(&self) -> &AtomicU64 {
         lapic_field!(self, lapic_timer.expired_tscdeadline, AtomicU64)
+    }
+
+    #[inline(always)]
+    fn timer_pending(&self) -> &AtomicU32 {
+        lapic_field!(self, lapic_timer.pending, AtomicU32)
     }
 
     #[inline(always)]
@@ -193,13 +202,17 @@ impl Host for Vcpu {
     }
 
     #[inline]
-    fn host_tsc(&self) -> u64 {
-        shim_plain!(ferric_host_tsc)
+    fn l1_tsc(&self) -> u64 {
+        shim!(self, ferric_l1_tsc)
     }
 
     #[inline]
-    fn l1_tsc(&self, host_tsc: u64) -> u64 {
-        shim!(self, ferric_l1_tsc, host_tsc)
+    fn clocks(&self) -> Clocks {
+        let clocks = shim!(self, ferric_clocks);
+        Clocks {
+            now: clocks.now,
+            tsc: clocks.l1_tsc,
+        }
     }
 
     fn l1_tsc_clock(&self) -> (u64, u64) {
@@ -241,16 +254,30 @@ impl Host for Vcpu {
 
     #[inline]
     fn start_hrtimer(&self, expires: i64) {
-        shim_lapic!(self, ferric_timer_start, expires);
+        // SAFETY: KVM has set up the hrtimer, and cancels it before it frees this.
+        unsafe {
+            hrtimer_start_range_ns(
+                self.hrtimer(),
+                expires,
+                0,
+                hrtimer_mode_HRTIMER_MODE_ABS_HARD,
+            );
+        }
     }
 
     #[inline]
     fn cancel_hrtimer(&self) -> bool {
-        shim_lapic!(self, ferric_timer_cancel)
+        // SAFETY: As for `start_hrtimer`; its callback is not the caller.
+        unsafe { hrtimer_cancel(self.hrtimer()) != 0 }
     }
 
     fn restart_hrtimer(&self) {
         shim_lapic!(self, ferric_timer_restart);
+    }
+
+    #[inline(always)]
+    fn has_hv_timer(&self) -> bool {
+        self.vm().has_hv_timer()
     }
 
     #[inline]
@@ -289,14 +316,6 @@ impl Host for Vcpu {
         shim_plain!(ferric_preempt_disable);
         let result = f();
         shim_plain!(ferric_preempt_enable);
-        result
-    }
-
-    #[inline]
-    fn without_interrupts<R>(&self, f: impl FnOnce() -> R) -> R {
-        let flags = shim_plain!(ferric_irq_save);
-        let result = f();
-        shim_plain!(ferric_irq_restore, flags);
         result
     }
 
@@ -625,6 +644,13 @@ impl Host for Vcpu {
 }
 
 impl Vcpu {
+    /// The timer's.
+    #[inline(always)]
+    fn hrtimer(&self) -> *mut hrtimer {
+        // SAFETY: The field is within the object.
+        unsafe { &raw mut (*self.as_lapic()).lapic_timer.timer }
+    }
+
     /// How this vCPU is asked for a look.
     #[inline(always)]
     pub(in crate::kvm) fn asking(&self) -> Asking<'_> {

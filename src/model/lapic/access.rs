@@ -232,7 +232,7 @@ impl<H: Host> LocalApic<'_, H> {
             // State After It Has Been Software Disabled".
             self.mask_lvt();
             self.update_timer_mode();
-            self.own().timer.pending.store(0);
+            self.forget_pending_timer();
         }
     }
 

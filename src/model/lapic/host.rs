@@ -59,6 +59,12 @@ pub trait Shared {
     /// Written by the timer's callback, too.
     fn expired_tscdeadline(&self) -> &AtomicU64;
 
+    /// Is there an expiry that is not delivered yet? KVM asks for it by
+    /// [`super::LocalApic::pending_timer`] only if this is not zero.
+    ///
+    /// Written by the timer's callback, too.
+    fn timer_pending(&self) -> &AtomicU32;
+
     /// Is the CPU's own timer (the VMX preemption timer) armed for this APIC?
     fn hv_timer_in_use(&self) -> &AtomicBool;
 
@@ -91,6 +97,15 @@ pub enum SuppressEoiBroadcast {
     Enabled,
     /// Not offered, not honoured.
     Disabled,
+}
+
+/// A moment, on the two clocks that the timer goes by.
+#[derive(Clone, Copy, Debug)]
+pub struct Clocks {
+    /// Monotonic time in ns (`ktime_get`).
+    pub now: i64,
+    /// The L1 guest's TSC.
+    pub tsc: u64,
 }
 
 /// What a local APIC asks of its surroundings.
@@ -128,10 +143,10 @@ pub trait Host: Shared {
 
     /// Monotonic time in ns (`ktime_get`).
     fn now(&self) -> i64;
-    /// The host's TSC.
-    fn host_tsc(&self) -> u64;
-    /// The L1 guest's TSC when the host's is `host_tsc`.
-    fn l1_tsc(&self, host_tsc: u64) -> u64;
+    /// The L1 guest's TSC.
+    fn l1_tsc(&self) -> u64;
+    /// Both, with nothing in between.
+    fn clocks(&self) -> Clocks;
     /// What makes the L1 guest's TSC of the host's: offset and scale. Equal
     /// values are equal TSCs; they have no other meaning here.
     fn l1_tsc_clock(&self) -> (u64, u64);
@@ -160,6 +175,8 @@ pub trait Host: Shared {
     fn cancel_hrtimer(&self) -> bool;
     /// Arms the hrtimer on this CPU with the time that it had before.
     fn restart_hrtimer(&self);
+    /// Does the CPU have a timer of its own at all? The same for all time.
+    fn has_hv_timer(&self) -> bool;
     /// May this vCPU use the CPU's own timer now? False if the CPU has none.
     fn can_use_hv_timer(&self) -> bool;
     /// Arms the CPU's timer with a guest TSC; `Some(true)` if that is in the
@@ -176,8 +193,6 @@ pub trait Host: Shared {
     fn wants_to_run(&self) -> bool;
     /// Runs `f` with preemption off.
     fn without_preemption<R>(&self, f: impl FnOnce() -> R) -> R;
-    /// Runs `f` with interrupts off.
-    fn without_interrupts<R>(&self, f: impl FnOnce() -> R) -> R;
 
     // Requests to the vCPU. Any context.
 

@@ -62,7 +62,7 @@ impl<H: Host> LocalApic<'_, H> {
         }
         self.update_apicv();
         self.update_divisor();
-        self.own().timer.pending.store(0);
+        self.forget_pending_timer();
         self.forget_restored();
 
         host.set_pv_eoi_msr(0);

@@ -18,6 +18,7 @@
 //! Source: Intel SDM volume 3, "APIC Timer" and "TSC-Deadline Mode".
 
 use super::super::sync::{Ordering, Relaxed};
+use super::host::Clocks;
 use super::register::LVT_MASKED;
 use super::{Host, LocalApic, Offset, Vectors};
 
@@ -57,8 +58,6 @@ pub struct Timer {
     mode: Relaxed<u32>,
     /// Base-2 logarithm of the divisor: 0 to 7.
     divide_shift: Relaxed<u32>,
-    /// Expiries that are not delivered yet.
-    pub(super) pending: Relaxed<u32>,
 }
 
 impl Timer {
@@ -79,10 +78,6 @@ impl Timer {
         self.is_periodic() || self.is_one_shot()
     }
 
-    fn is_pending(&self) -> bool {
-        self.pending.load() != 0
-    }
-
     /// Time to the next expiry; zero if that is over.
     fn remaining(&self, now: i64) -> i64 {
         self.target.load().wrapping_sub(now).max(0)
@@ -90,6 +85,18 @@ impl Timer {
 }
 
 impl<H: Host> LocalApic<'_, H> {
+    /// Is there an expiry that is not delivered yet?
+    #[inline(always)]
+    fn is_timer_pending(self) -> bool {
+        self.host.timer_pending().load(Ordering::Relaxed) != 0
+    }
+
+    /// What has expired is not delivered, or is already.
+    #[inline(always)]
+    pub(super) fn forget_pending_timer(self) {
+        self.host.timer_pending().store(0, Ordering::Relaxed);
+    }
+
     // Registers.
 
     /// The current count register.
@@ -183,7 +190,13 @@ impl<H: Host> LocalApic<'_, H> {
         }
         self.host.cancel_hrtimer();
         self.own().timer.tscdeadline.store(deadline);
-        self.start_timer(Offset::INITIAL_COUNT);
+        self.forget_pending_timer();
+        if self.host.has_hv_timer() {
+            self.restart_timer();
+        } else {
+            self.start_sw_deadline();
+            self.host.trace_hv_timer_state(false);
+        }
     }
 
     // Times.
@@ -234,9 +247,6 @@ impl<H: Host> LocalApic<'_, H> {
     /// the current count. False if there is nothing to count.
     fn set_target(self, count: Offset) -> bool {
         let timer = &self.own().timer;
-        let tsc = self.host.host_tsc();
-        let now = self.host.now();
-
         timer
             .period
             .store(self.count_to_ns(self.regs().read(Offset::INITIAL_COUNT)));
@@ -259,10 +269,8 @@ impl<H: Host> LocalApic<'_, H> {
             }
         }
 
-        let deadline = self
-            .host
-            .l1_tsc(tsc)
-            .wrapping_add(self.host.nsec_to_cycles(left as u64));
+        let Clocks { now, tsc } = self.host.clocks();
+        let deadline = tsc.wrapping_add(self.host.nsec_to_cycles(left as u64));
         timer.tscdeadline.store(deadline);
         timer.target.store(now.wrapping_add(left));
         true
@@ -274,8 +282,7 @@ impl<H: Host> LocalApic<'_, H> {
     /// be pending anyway, and the number of them is the guest's choice.
     fn advance_target(self) {
         let timer = &self.own().timer;
-        let now = self.host.now();
-        let tsc = self.host.host_tsc();
+        let Clocks { now, tsc } = self.host.clocks();
 
         let mut target = timer.target.load().wrapping_add(timer.period.load());
         if target < now {
@@ -285,10 +292,7 @@ impl<H: Host> LocalApic<'_, H> {
         // The TSC follows the kernel's clock, so that the two do not drift
         // apart; and it is not in the past either.
         let left = target.wrapping_sub(now) as u64;
-        let deadline = self
-            .host
-            .l1_tsc(tsc)
-            .wrapping_add(self.host.nsec_to_cycles(left));
+        let deadline = tsc.wrapping_add(self.host.nsec_to_cycles(left));
         timer.tscdeadline.store(deadline);
     }
 
@@ -298,20 +302,21 @@ impl<H: Host> LocalApic<'_, H> {
     /// vCPU's thread.
     pub fn cancel_timer(self) {
         self.host.cancel_hrtimer();
-        self.host.without_preemption(|| {
-            if self.is_hv_timer_in_use() {
-                self.cancel_hv_timer();
-            }
-        });
-        self.own().timer.pending.store(0);
+        if self.host.has_hv_timer() {
+            self.host.without_preemption(|| {
+                if self.is_hv_timer_in_use() {
+                    self.cancel_hv_timer();
+                }
+            });
+        }
+        self.forget_pending_timer();
     }
 
     /// Starts the timer from the registers; `count` is the register to count
     /// from.
     pub(super) fn start_timer(self, count: Offset) {
-        let timer = &self.own().timer;
-        timer.pending.store(0);
-        if timer.counts() && !self.set_target(count) {
+        self.forget_pending_timer();
+        if self.own().timer.counts() && !self.set_target(count) {
             return;
         }
         self.restart_timer();
@@ -325,8 +330,8 @@ impl<H: Host> LocalApic<'_, H> {
             return;
         }
         if timer.counts() {
-            let left = timer.remaining(self.host.now()) as u64;
-            let tsc = self.host.l1_tsc(self.host.host_tsc());
+            let Clocks { now, tsc } = self.host.clocks();
+            let left = timer.remaining(now) as u64;
             let deadline = tsc.wrapping_add(self.host.nsec_to_cycles(left));
             timer.tscdeadline.store(deadline);
             if !self.is_hv_timer_in_use() {
@@ -340,9 +345,12 @@ impl<H: Host> LocalApic<'_, H> {
 
     /// Arms the timer for the expiry that it has, on the better clock.
     fn restart_timer(self) {
+        if !self.host.has_hv_timer() {
+            self.start_sw_timer();
+            return;
+        }
         self.host.without_preemption(|| {
-            let timer = &self.own().timer;
-            if !timer.is_periodic() && timer.is_pending() {
+            if !self.own().timer.is_periodic() && self.is_timer_pending() {
                 return;
             }
             if !self.start_hv_timer() {
@@ -377,7 +385,7 @@ impl<H: Host> LocalApic<'_, H> {
         // A periodic timer is left running even if it has expired: the exit
         // that follows computes the next expiry.
         if !timer.is_periodic() {
-            if timer.is_pending() {
+            if self.is_timer_pending() {
                 // The hrtimer was faster.
                 self.cancel_hv_timer();
             } else if expired {
@@ -389,13 +397,13 @@ impl<H: Host> LocalApic<'_, H> {
         true
     }
 
-    /// Arms the hrtimer. Preemption is off.
+    /// Arms the hrtimer. Preemption is off, unless there is no other timer.
     fn start_sw_timer(self) {
         let timer = &self.own().timer;
         if self.is_hv_timer_in_use() {
             self.cancel_hv_timer();
         }
-        if !timer.is_periodic() && timer.is_pending() {
+        if !timer.is_periodic() && self.is_timer_pending() {
             return;
         }
         if timer.counts() {
@@ -427,19 +435,15 @@ impl<H: Host> LocalApic<'_, H> {
         if deadline == 0 || khz == 0 {
             return;
         }
-        // Nothing may come between the two clocks.
-        self.host.without_interrupts(|| {
-            let now = self.host.now();
-            let tsc = self.host.l1_tsc(self.host.host_tsc());
-            let ns = cycles_to_ns(deadline.wrapping_sub(tsc), khz);
-            let advance = u64::from(self.advance_ns());
-            if deadline > tsc && ns > advance {
-                let expires = now.wrapping_add(ns as i64).wrapping_sub(advance as i64);
-                self.host.start_hrtimer(expires);
-            } else {
-                self.expire(false);
-            }
-        });
+        let Clocks { now, tsc } = self.host.clocks();
+        let ns = cycles_to_ns(deadline.wrapping_sub(tsc), khz);
+        let advance = u64::from(self.advance_ns());
+        if deadline > tsc && ns > advance {
+            let expires = now.wrapping_add(ns as i64).wrapping_sub(advance as i64);
+            self.host.start_hrtimer(expires);
+        } else {
+            self.expire(false);
+        }
     }
 
     // Expiry.
@@ -448,7 +452,7 @@ impl<H: Host> LocalApic<'_, H> {
     fn expire(self, in_callback: bool) {
         let timer = &self.own().timer;
         let host = self.host;
-        if timer.is_pending() {
+        if self.is_timer_pending() {
             return;
         }
         if timer.is_tsc_deadline() || self.is_hv_timer_in_use() {
@@ -469,7 +473,7 @@ impl<H: Host> LocalApic<'_, H> {
             return;
         }
 
-        timer.pending.increment();
+        host.timer_pending().store(1, Ordering::Relaxed);
         host.request_unblock();
         if in_callback {
             host.kick();
@@ -538,7 +542,7 @@ impl<H: Host> LocalApic<'_, H> {
     /// Expiries that wait to be delivered. The vCPU's thread; may not sleep.
     #[inline]
     pub fn pending_timer(self) -> u32 {
-        let pending = self.own().timer.pending.load();
+        let pending = self.host.timer_pending().load(Ordering::Relaxed);
         // Asked at each entry, and there mostly is none.
         if pending == 0 {
             return 0;
@@ -554,9 +558,9 @@ impl<H: Host> LocalApic<'_, H> {
     /// Delivers what waits. The vCPU's thread.
     #[inline]
     pub fn inject_timer(self) {
-        if self.own().timer.is_pending() {
+        if self.is_timer_pending() {
             self.deliver_timer();
-            self.own().timer.pending.store(0);
+            self.forget_pending_timer();
         }
     }
 
@@ -622,7 +626,7 @@ impl<H: Host> LocalApic<'_, H> {
         let deadline = self.expired();
         self.set_expired(0);
 
-        let read_tsc = || self.host.l1_tsc(self.host.host_tsc());
+        let read_tsc = || self.host.l1_tsc();
         let mut tsc = read_tsc();
         let delta = tsc.wrapping_sub(deadline) as i64;
         self.host.trace_wait_expire(delta);

@@ -5,6 +5,7 @@
 //!
 //! Also used by the tests in `selftests/host`, by path.
 
+use super::lapic::host::Clocks;
 use super::lapic::page::SAVED_WORDS;
 use super::lapic::{
     Host, LocalApic, Offset, Own, RegisterPage, SavedRegisters, Shared, SuppressEoiBroadcast,
@@ -70,6 +71,7 @@ pub struct Machine {
     pub timer_mode_mask: AtomicU32,
     pub timer_advance_ns: AtomicU32,
     pub expired_tscdeadline: AtomicU64,
+    pub timer_pending: AtomicU32,
     pub hv_timer_in_use: AtomicBool,
     pub lvt_entries: AtomicU32,
     pub vapic_address: AtomicU64,
@@ -110,7 +112,6 @@ pub struct Machine {
     pub last_hrtimer: Cell<i64>,
     pub hv_timer: Cell<Option<u64>>,
     pub preemption_off: Cell<u32>,
-    pub interrupts_off: Cell<u32>,
 
     pub tsc_offset: Cell<u64>,
     pub pv_eoi_enabled: Cell<bool>,
@@ -136,6 +137,7 @@ impl Machine {
             timer_mode_mask: (3 << 17).into(),
             timer_advance_ns: 0.into(),
             expired_tscdeadline: 0.into(),
+            timer_pending: 0.into(),
             hv_timer_in_use: false.into(),
             lvt_entries: 6.into(),
             vapic_address: 0.into(),
@@ -174,7 +176,6 @@ impl Machine {
             last_hrtimer: 0.into(),
             hv_timer: None.into(),
             preemption_off: 0.into(),
-            interrupts_off: 0.into(),
             tsc_offset: 77.into(),
             pv_eoi_enabled: false.into(),
             pv_eoi: 0.into(),
@@ -284,7 +285,7 @@ impl Machine {
 
     /// The guest's TSC.
     pub fn tsc(&self) -> u64 {
-        self.l1_tsc(self.host_tsc())
+        self.l1_tsc()
     }
 
     /// Forgets what happened.
@@ -357,6 +358,9 @@ impl Shared for Machine {
     fn expired_tscdeadline(&self) -> &AtomicU64 {
         &self.expired_tscdeadline
     }
+    fn timer_pending(&self) -> &AtomicU32 {
+        &self.timer_pending
+    }
     fn hv_timer_in_use(&self) -> &AtomicBool {
         &self.hv_timer_in_use
     }
@@ -412,12 +416,17 @@ impl Host for Machine {
     fn now(&self) -> i64 {
         self.now.get()
     }
-    fn host_tsc(&self) -> u64 {
+    fn l1_tsc(&self) -> u64 {
         self.now.set(self.now.get() + self.ns_per_look.get());
-        self.now.get() as u64 * u64::from(TSC_KHZ) / 1_000_000
-    }
-    fn l1_tsc(&self, host_tsc: u64) -> u64 {
+        let host_tsc = self.now.get() as u64 * u64::from(TSC_KHZ) / 1_000_000;
         host_tsc.wrapping_add(self.tsc_offset.get())
+    }
+    fn clocks(&self) -> Clocks {
+        let tsc = self.l1_tsc();
+        Clocks {
+            now: self.now.get(),
+            tsc,
+        }
     }
     fn l1_tsc_clock(&self) -> (u64, u64) {
         (self.tsc_offset.get(), 0)
@@ -460,6 +469,10 @@ impl Host for Machine {
     fn restart_hrtimer(&self) {
         self.hrtimer.set(Some(self.last_hrtimer.get()));
     }
+    fn has_hv_timer(&self) -> bool {
+        // The tests switch it off; what is armed by then is still there.
+        self.has_hv_timer.get() || self.hv_timer_in_use.load(Ordering::Relaxed)
+    }
     fn can_use_hv_timer(&self) -> bool {
         self.has_hv_timer.get() && !self.can_post_timer_interrupt()
     }
@@ -488,12 +501,6 @@ impl Host for Machine {
         self.preemption_off.set(self.preemption_off.get() + 1);
         let result = f();
         self.preemption_off.set(self.preemption_off.get() - 1);
-        result
-    }
-    fn without_interrupts<R>(&self, f: impl FnOnce() -> R) -> R {
-        self.interrupts_off.set(self.interrupts_off.get() + 1);
-        let result = f();
-        self.interrupts_off.set(self.interrupts_off.get() - 1);
         result
     }
 
