@@ -7,7 +7,7 @@ DEBUG ?= 0
 KCSAN ?= 0
 VARIANT := $(if $(filter-out 0 n no,$(DEBUG)),debug,$(if $(filter-out 0 n no,$(KCSAN)),kcsan,normal))
 
-.PHONY: help setup kernel module run test test-bochs fuzz migrate bench host-test coverage mutants vm-shell check clean
+.PHONY: help setup kernel module run test test-bochs fuzz migrate bench bench-model host-test coverage mutants vm-shell check clean
 
 help:
 	@echo 'make run       boot an SMP Linux guest of an unmodified QEMU on ferric, and check it'
@@ -16,6 +16,7 @@ help:
 	@echo 'make fuzz      KVM against ferric by random steps; SECONDS=600 SEED=1'
 	@echo 'make migrate   QEMU migrates guests under load between KVM and ferric; 50 round trips each'
 	@echo 'make bench     instructions of each operation, on KVM and on ferric; a table, a chart'
+	@echo 'make bench-model  the time that the model takes on this machine; two minutes'
 	@echo 'make setup     install what is needed (done by the others as well)'
 	@echo 'make kernel    build the custom kernel; prints its directory'
 	@echo 'make module    build ferric.ko; prints its path'
@@ -54,6 +55,9 @@ migrate: setup
 
 bench: setup
 	@scripts/bench --kernel $(VARIANT)
+
+bench-model:
+	@cargo bench --locked --bench costs
 
 host-test:
 	@cargo test --locked

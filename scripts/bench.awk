@@ -2,8 +2,9 @@
 #
 # What scripts/bench makes of what selftests/bench printed: bench.md, bench.json
 # and bench.svg in the directory "out", and with "check" on standard error what is
-# over a limit; the exit status is 1 if anything is. Input files: one for each run, the first is the one that is shown; a last
-# one, named unpatched, is of the kernel without the series.
+# over a limit; the exit status is 1 if anything is. Input files: one for each run,
+# the first is the one that is shown; a last one, named unpatched, is of the kernel
+# without the series.
 #
 # Variables: out, about (what was measured), check, tolerance (of C beside ferric).
 
@@ -18,7 +19,10 @@ function limit(name, what) {
 	return 1
 }
 
-function ratio(a, b) { return b ? a / b : a ? 999 : 1 }
+# What makes no exit costs nothing on either side: nothing has to be less than that.
+function ratio(a, b) { return b ? a / b : a ? 999 : 0 }
+
+function ratio_text(a, b) { return a || b ? sprintf("%.3f", ratio(a, b)) : "none" }
 
 function over(text) { print "ferric: " text > "/dev/stderr"; missed++ }
 
@@ -37,9 +41,7 @@ function judge_growth(provider,  small, large) {
 }
 
 function deviates(name, provider, what, value, first) {
-	if (!first)
-		return
-	value = (value > first ? value - first : first - value) / first
+	value = first ? (value > first ? value - first : first - value) / first : value > 0
 	compared++
 	if (value > deviation) {
 		deviation = value
@@ -88,9 +90,9 @@ function chart(  r, name, y, i, most) {
 				printf("<rect x=\"%d\" y=\"%d\" width=\"2\" height=\"9\" fill=\"#bb0000\"/>\n",
 					left + most * scale, y + 1 + 8 * i) > svg
 		}
-		text(left + 1.5 * scale + 10, y + 13, sprintf("%.2f  %.2f",
+		text(left + 1.5 * scale + 10, y + 13, whole[name, "kvm"] ? sprintf("%.2f  %.2f",
 			ratio(whole[name, "ferric"], whole[name, "kvm"]),
-			ratio(own[name, "ferric"], own[name, "kvm"])), " fill=\"#666666\" font-size=\"10\"")
+			ratio(own[name, "ferric"], own[name, "kvm"])) : "none", " fill=\"#666666\" font-size=\"10\"")
 	}
 	print "</svg>" > svg
 }
@@ -131,11 +133,11 @@ function table(  r, name, md, i, line) {
 	print line > md
 	for (r = 1; r <= rows; r++) {
 		name = row[r]
-		printf("| %-28s | %12d | %10d | %5.3f | %7s | %12d | %10d | %5.3f | %7s |\n", name,
+		printf("| %-28s | %12d | %10d | %5s | %7s | %12d | %10d | %5s | %7s |\n", name,
 			whole[name, "kvm"], whole[name, "ferric"],
-			ratio(whole[name, "ferric"], whole[name, "kvm"]), most(name, "whole"),
+			ratio_text(whole[name, "ferric"], whole[name, "kvm"]), most(name, "whole"),
 			own[name, "kvm"], own[name, "ferric"],
-			ratio(own[name, "ferric"], own[name, "kvm"]), most(name, "own")) > md
+			ratio_text(own[name, "ferric"], own[name, "kvm"]), most(name, "own")) > md
 	}
 	if (sizes) {
 		print "\n| memory        |   C, bytes | ferric, bytes | ratio |" > md
@@ -148,8 +150,8 @@ function table(  r, name, md, i, line) {
 		print "\n| operation                    |    unpatched | C beside ferric | ratio |" > md
 		print "|------------------------------|-------------:|----------------:|------:|" > md
 		for (r = 1; r <= rows; r++)
-			printf("| %-28s | %12d | %15d | %5.3f |\n", row[r], whole[row[r], "unpatched"],
-				whole[row[r], "kvm"], ratio(whole[row[r], "kvm"], whole[row[r], "unpatched"])) > md
+			printf("| %-28s | %12d | %15d | %5s |\n", row[r], whole[row[r], "unpatched"],
+				whole[row[r], "kvm"], ratio_text(whole[row[r], "kvm"], whole[row[r], "unpatched"])) > md
 	}
 }
 

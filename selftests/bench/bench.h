@@ -28,6 +28,7 @@ struct bench_meter {
 	op_t op;
 	u64 a, b;
 	u64 step;		/* of b, from round to round */
+	u64 ticks;		/* of the TSC, in which the timer does not fire yet */
 	op_t eoi;
 	bool spin;		/* the targets do, instead of halting */
 	bool until_eoi;		/* a round ends after the target's EOI */

@@ -11,8 +11,9 @@
  * that they call. Both providers are entered through the same functions of KVM's,
  * so that the shares compare; scripts/bench says which these are.
  *
- * It takes tools/insn_count, a plugin of QEMU's; all is skipped without it. For
- * every operation and provider a line is printed:
+ * It takes an emulator that counts (tools/insn_count); all is skipped without one.
+ * BENCH_ONLY in the environment, kvm or ferric, leaves out the other one's VMs, for
+ * a profile. For every operation and provider a line is printed:
  *
  *   count NAME PROVIDER ROUNDS TOTAL-MINIMUM TOTAL-MEDIAN OWN-MINIMUM OWN-MEDIAN
  *
@@ -39,7 +40,8 @@ struct samples {
 	u64 own[MAX_ROUNDS];
 };
 
-static u32 nr_providers = 1;
+/* Those that are counted. */
+static u32 first_provider = PROVIDER_KVM, nr_providers = 1;
 static char **chosen;
 static int nr_chosen;
 
@@ -84,7 +86,7 @@ static void count_operation(struct machine **machines, const struct operation *o
 
 	memset(samples, 0, sizeof(samples));
 	for (batch = 0; batch < NR_BATCHES && ok; batch++) {
-		for (p = 0; p < nr_providers && ok; p++) {
+		for (p = first_provider; p < nr_providers && ok; p++) {
 			prepare(machines[p], o);
 			ok = o->run(machines[p], o);
 			/* Nothing is left over for the other one, such as a timer. */
@@ -96,7 +98,7 @@ static void count_operation(struct machine **machines, const struct operation *o
 					       provider_names[p]);
 		}
 	}
-	for (p = 0; p < nr_providers && ok; p++)
+	for (p = first_provider; p < nr_providers && ok; p++)
 		print_samples(o->name, p, &samples[p]);
 	ksft_test_result(ok, "%s\n", o->name);
 }
@@ -122,13 +124,13 @@ static void count_operations(u32 shape)
 			ksft_test_result_skip("%s: too few CPUs\n", o->name);
 			continue;
 		}
-		for (p = 0; p < nr_providers; p++) {
+		for (p = first_provider; p < nr_providers; p++) {
 			if (!machines[p])
 				machines[p] = machine_create(p, &shapes[shape]);
 		}
 		count_operation(machines, o);
 	}
-	for (p = 0; p < nr_providers; p++) {
+	for (p = first_provider; p < nr_providers; p++) {
 		if (machines[p])
 			machine_free(machines[p]);
 	}
@@ -145,13 +147,13 @@ static void count_boots(const struct boot *boot)
 	memset(creates, 0, sizeof(creates));
 	memset(maps, 0, sizeof(maps));
 	for (round = 0; round < boot->rounds; round++) {
-		for (p = 0; p < nr_providers; p++) {
+		for (p = first_provider; p < nr_providers; p++) {
 			ok = count_boot(p, boot->vcpus, &create, &map) && ok;
 			add_sample(&creates[p], &create);
 			add_sample(&maps[p], &map);
 		}
 	}
-	for (p = 0; p < nr_providers && ok; p++) {
+	for (p = first_provider; p < nr_providers && ok; p++) {
 		snprintf(name, sizeof(name), "boot_create_%u", boot->vcpus);
 		print_samples(name, p, &creates[p]);
 		snprintf(name, sizeof(name), "boot_map_%u", boot->vcpus);
@@ -168,7 +170,7 @@ static void measure(void)
 
 	/* The first round fills caches. */
 	for (round = 0; round <= NR_MEMORY_ROUNDS; round++) {
-		for (p = 0; p < nr_providers; p++) {
+		for (p = first_provider; p < nr_providers; p++) {
 			measure_memory(p, &vm_bytes, &vcpu_bytes);
 			if (!round)
 				continue;
@@ -176,7 +178,7 @@ static void measure(void)
 			vcpu[p][round - 1] = vcpu_bytes;
 		}
 	}
-	for (p = 0; p < nr_providers; p++) {
+	for (p = first_provider; p < nr_providers; p++) {
 		qsort(vm[p], NR_MEMORY_ROUNDS, sizeof(u64), compare);
 		qsort(vcpu[p], NR_MEMORY_ROUNDS, sizeof(u64), compare);
 		printf("bytes memory_vm %s %lu\n", provider_names[p], vm[p][NR_MEMORY_ROUNDS / 2]);
@@ -184,6 +186,21 @@ static void measure(void)
 		       vcpu[p][NR_MEMORY_ROUNDS / 2]);
 	}
 	ksft_test_result_pass("memory\n");
+}
+
+static void choose_providers(void)
+{
+	const char *only = getenv("BENCH_ONLY");
+
+	if (ferric_is_loaded())
+		nr_providers = NR_PROVIDERS;
+	if (!only)
+		return;
+	while (strcmp(only, provider_names[first_provider])) {
+		if (++first_provider == nr_providers)
+			ksft_exit_fail_msg("BENCH_ONLY=%s: there is none\n", only);
+	}
+	nr_providers = first_provider + 1;
 }
 
 static int compare_names(const void *a, const void *b)
@@ -254,8 +271,7 @@ int main(int argc, char **argv)
 		ksft_exit_fail_msg("usage: bench FUNCTIONS [NAME...]\n");
 	chosen = argv + 2;
 	nr_chosen = argc - 2;
-	if (ferric_is_loaded())
-		nr_providers = NR_PROVIDERS;
+	choose_providers();
 	ksft_print_msg("%u functions\n", choose_functions(argv[1]));
 
 	for (i = 0; i < nr_operations; i++)
