@@ -4,8 +4,8 @@
 //! those that must be told are told together, by one interrupt to all of their
 //! CPUs.
 //!
-//! Only for VMs whose interrupts no CPU delivers by itself; else each delivery
-//! tells its vCPU in the hardware's way.
+//! With posted interrupts, marking is posting and telling a notification. With
+//! AVIC, of which ferric does not know how, each delivery is one by itself.
 
 use super::bindings;
 use super::vcpu::Vcpu;
@@ -22,6 +22,13 @@ pub(super) const MAX_FAST: usize = 256;
 /// vCPUs that must be told at a time. Few of many mostly run or sleep, and the
 /// array is on the stack and cleared for each message.
 const BATCH: usize = 8;
+
+/// How vCPUs are told.
+#[derive(Clone, Copy)]
+enum Means {
+    Kick,
+    Notification,
+}
 
 /// vCPUs that have been asked for something and must be told so.
 struct Told {
@@ -40,9 +47,9 @@ impl Told {
 
     /// The vCPU will be told.
     #[inline]
-    fn add(&mut self, vcpu: &Vcpu) {
+    fn add(&mut self, vcpu: &Vcpu, means: Means) {
         if self.count >= BATCH {
-            self.tell();
+            self.tell(means);
         }
         if let Some(slot) = self.vcpus.get_mut(self.count) {
             *slot = vcpu.as_kvm_vcpu();
@@ -50,14 +57,22 @@ impl Told {
         }
     }
 
-    /// Tells them: wakes those that sleep, and makes the others leave the guest.
-    fn tell(&mut self) {
-        if self.count != 0 {
-            // SAFETY: The first `count` are vCPUs of a VM that is alive, as those
-            // were that they came from; any context will do.
-            unsafe { bindings::ferric_kick_many(self.vcpus.as_mut_ptr(), self.count as c_uint) };
-            self.count = 0;
+    /// Tells them: wakes those that sleep; the others leave the guest, or their
+    /// CPUs are notified.
+    fn tell(&mut self, means: Means) {
+        if self.count == 0 {
+            return;
         }
+        let (vcpus, count) = (self.vcpus.as_mut_ptr(), self.count as c_uint);
+        // SAFETY: The first `count` are vCPUs of a VM that is alive, as those were
+        // that they came from; any context will do.
+        unsafe {
+            match means {
+                Means::Kick => bindings::ferric_kick_many(vcpus, count),
+                Means::Notification => bindings::ferric_notify_many(vcpus, count),
+            }
+        }
+        self.count = 0;
     }
 }
 
@@ -82,13 +97,46 @@ pub(super) fn accept_all<'a>(vcpus: impl Iterator<Item = &'a Vcpu>, message: &Me
             continue;
         }
         if vcpu.apic().mark(message.vector) && vcpu.asking().ask() {
-            told.get_or_insert_with(Told::new).add(vcpu);
+            told.get_or_insert_with(Told::new).add(vcpu, Means::Kick);
         }
         vcpu.trace_taken(message);
         taken = i32::wrapping_add(taken, 1);
     }
     if let Some(told) = &mut told {
-        told.tell();
+        told.tell(Means::Kick);
+    }
+    taken
+}
+
+/// The same for a VM whose interrupts the CPU may deliver as posted ones; `accept`
+/// gives it to a vCPU to which it does not.
+#[inline]
+pub(super) fn post_all<'a>(
+    vcpus: impl Iterator<Item = &'a Vcpu>,
+    message: &Message,
+    accept: impl Fn(&Vcpu) -> i32,
+) -> i32 {
+    let mut told = None;
+    let mut taken = 0;
+    for vcpu in vcpus {
+        let Some(descriptor) = vcpu.posts_directly() else {
+            taken = i32::wrapping_add(taken, accept(vcpu));
+            continue;
+        };
+        if !vcpu.apic().receives() {
+            continue;
+        }
+        vcpu.apic().settle_edge(message.vector);
+        if descriptor.post(message.vector) && vcpu.asking().must_be_told() {
+            told.get_or_insert_with(Told::new)
+                .add(vcpu, Means::Notification);
+        }
+        vcpu.trace_taken(message);
+        vcpu.trace_posted(message.delivery_mode, message.trigger, message.vector);
+        taken = i32::wrapping_add(taken, 1);
+    }
+    if let Some(told) = &mut told {
+        told.tell(Means::Notification);
     }
     taken
 }

@@ -99,6 +99,12 @@ impl Vcpu {
         }
     }
 
+    /// The descriptor, if the CPU posts interrupts.
+    #[inline(always)]
+    pub(super) fn descriptor(&self) -> Option<&Descriptor> {
+        self.posted().map(|posted| posted.life.descriptor())
+    }
+
     /// Posts an interrupt; true if the vCPU has to be told. Any context.
     #[inline]
     pub(super) fn post(&self, vector: u8) -> bool {

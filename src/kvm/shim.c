@@ -463,6 +463,42 @@ void ferric_kick_many(struct kvm_vcpu **vcpus, unsigned int count)
 	local_irq_restore(flags);
 }
 
+/*
+ * As kvm_vcpu_trigger_posted_interrupt(), see there: a notification that comes
+ * after the vCPU has left the guest does no harm.
+ */
+void ferric_notify(struct kvm_vcpu *vcpu)
+{
+	ferric_notify_many(&vcpu, 1);
+}
+
+void ferric_notify_many(struct kvm_vcpu **vcpus, unsigned int count)
+{
+	struct kvm_vcpu *running = kvm_get_running_vcpu();
+	struct cpumask *mask;
+	unsigned long flags;
+	unsigned int i;
+	int cpu;
+
+	local_irq_save(flags);
+	mask = this_cpu_ptr(&ferric_kick_mask);
+	cpumask_clear(mask);
+	for (i = 0; i < count; i++) {
+		struct kvm_vcpu *vcpu = vcpus[i];
+
+		if (READ_ONCE(vcpu->mode) != IN_GUEST_MODE) {
+			kvm_vcpu_wake_up(vcpu);
+			continue;
+		}
+		cpu = READ_ONCE(vcpu->cpu);
+		if (vcpu != running && (unsigned int)cpu < nr_cpu_ids)
+			cpumask_set_cpu(cpu, mask);
+	}
+	if (!cpumask_empty(mask))
+		__apic_send_IPI_mask(mask, POSTED_INTR_VECTOR);
+	local_irq_restore(flags);
+}
+
 void ferric_report_tpr_access(struct kvm_vcpu *vcpu, bool write)
 {
 	kvm_make_request(KVM_REQ_REPORT_TPR_ACCESS, vcpu);
@@ -811,6 +847,12 @@ void ferric_trace_apic_write(u32 reg, u64 value)
 void ferric_trace_apic_ipi(u32 icr_low, u32 dest_id)
 {
 	trace_kvm_apic_ipi(icr_low, dest_id);
+}
+
+void ferric_trace_posted(u32 vcpu_id, u16 delivery_mode, u16 trig_mode,
+			 u8 vector)
+{
+	trace_kvm_apicv_accept_irq(vcpu_id, delivery_mode, trig_mode, vector);
 }
 
 void ferric_trace_accept_irq(u32 vcpu_id, u16 delivery_mode, u16 trig_mode,

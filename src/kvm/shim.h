@@ -47,6 +47,7 @@ struct ferric_vcpu_fields {
 extern struct tracepoint __tracepoint_kvm_apic;
 extern struct tracepoint __tracepoint_kvm_apic_accept_irq;
 extern struct tracepoint __tracepoint_kvm_apic_ipi;
+extern struct tracepoint __tracepoint_kvm_apicv_accept_irq;
 extern struct tracepoint __tracepoint_kvm_eoi;
 extern struct tracepoint __tracepoint_kvm_hv_timer_state;
 extern struct tracepoint __tracepoint_kvm_pv_eoi;
@@ -56,6 +57,7 @@ extern struct tracepoint __tracepoint_kvm_wait_lapic_expire;
 enum {
 	FERRIC_REQ_EVENT = KVM_REQUEST_ARCH_BASE + 6,
 	FERRIC_IN_GUEST_MODE = IN_GUEST_MODE,
+	FERRIC_HF_GUEST = HF_GUEST_MASK,
 };
 
 /* Where in struct kvm what ferric_set_vm_data() stores is. */
@@ -68,6 +70,7 @@ enum {
 	FERRIC_VCPU_REQUESTS = offsetof(struct kvm_vcpu, requests),
 	FERRIC_VCPU_MODE = offsetof(struct kvm_vcpu, mode),
 	FERRIC_VCPU_SLEEPER = offsetof(struct kvm_vcpu, wait.task),
+	FERRIC_VCPU_HFLAGS = offsetof(struct kvm_vcpu, arch.hflags),
 };
 
 /* No VM has more vCPUs, nor higher IDs. */
@@ -175,6 +178,9 @@ void ferric_request_ioapic_eoi_exit(struct kvm_vcpu *vcpu);
 void ferric_kick(struct kvm_vcpu *vcpu);
 /* The same for several, with one interrupt for all of their CPUs. */
 void ferric_kick_many(struct kvm_vcpu **vcpus, unsigned int count);
+/* Makes a vCPU, or several, take what was posted to it. */
+void ferric_notify(struct kvm_vcpu *vcpu);
+void ferric_notify_many(struct kvm_vcpu **vcpus, unsigned int count);
 void ferric_report_tpr_access(struct kvm_vcpu *vcpu, bool write);
 bool ferric_is_bsp(struct kvm_vcpu *vcpu);
 bool ferric_cpuid_is_intel_compatible(struct kvm_vcpu *vcpu);
@@ -260,6 +266,8 @@ void ferric_preempt_enable(void);
 void ferric_trace_apic_read(u32 reg, u64 value);
 void ferric_trace_apic_write(u32 reg, u64 value);
 void ferric_trace_apic_ipi(u32 icr_low, u32 dest_id);
+void ferric_trace_posted(u32 vcpu_id, u16 delivery_mode, u16 trig_mode,
+			 u8 vector);
 void ferric_trace_accept_irq(u32 vcpu_id, u16 delivery_mode, u16 trig_mode,
 			     u8 vector);
 void ferric_trace_eoi(struct kvm_lapic *apic, int vector);

@@ -458,10 +458,15 @@ impl Vm {
     /// Gives a message to all `vcpus`; returns how many took it.
     #[inline]
     fn give_all<'a>(&self, vcpus: impl Iterator<Item = &'a Vcpu>, message: &Message) -> i32 {
-        if !self.may_be_accelerated && multicast::is_plain(message) {
+        let accept = |vcpu: &Vcpu| accept(vcpu, message, &mut None);
+        if !multicast::is_plain(message) {
+            vcpus.map(accept).sum()
+        } else if !self.may_be_accelerated {
             multicast::accept_all(vcpus, message)
+        } else if self.has_posted_interrupts {
+            multicast::post_all(vcpus, message, accept)
         } else {
-            vcpus.map(|vcpu| accept(vcpu, message, &mut None)).sum()
+            vcpus.map(accept).sum()
         }
     }
 

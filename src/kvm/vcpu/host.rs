@@ -11,6 +11,7 @@ use crate::model::lapic::asking::Asking;
 use crate::model::lapic::host::Clocks;
 use crate::model::lapic::{Host, Own, RegisterPage, SavedRegisters, Shared, SuppressEoiBroadcast};
 use crate::model::message::{DeliveryMode, Message, Trigger};
+use crate::model::posted::Descriptor;
 use crate::model::sync::{fence, AtomicBool, AtomicU32, AtomicU64, Ordering};
 use kernel::bindings::{
     hrtimer, hrtimer_cancel, hrtimer_mode_HRTIMER_MODE_ABS_HARD, hrtimer_start_range_ns,
@@ -358,6 +359,13 @@ impl Host for Vcpu {
             }
             return;
         }
+        if let Some(descriptor) = self.posts_directly() {
+            if descriptor.post(vector) && self.asking().must_be_told() {
+                shim!(self, ferric_notify);
+            }
+            self.trace_posted(mode, trigger, vector);
+            return;
+        }
         shim_lapic!(
             self,
             ferric_deliver_interrupt,
@@ -677,6 +685,37 @@ impl Vcpu {
     unsafe fn vcpu_field<T>(&self, offset: c_uint) -> &T {
         // SAFETY: By this function's requirements; the vCPU outlives this.
         unsafe { &*self.as_kvm_vcpu().byte_add(offset as usize).cast::<T>() }
+    }
+
+    /// The descriptor by which the vCPU gets an interrupt now, if APICv is active and
+    /// it is not a notification that a nested guest's hypervisor may mean.
+    ///
+    /// As in KVM the answer may be out of date at once: whoever switches APICv or
+    /// enters a nested guest looks at both PIR and IRR afterwards.
+    #[inline(always)]
+    pub(in crate::kvm) fn posts_directly(&self) -> Option<&Descriptor> {
+        // SAFETY: C reads and writes the field as a word.
+        let flags: &AtomicU32 = unsafe { self.vcpu_field(bindings::FERRIC_VCPU_HFLAGS) };
+        if !self.apicv_active().load(Ordering::Relaxed)
+            || flags.load(Ordering::Relaxed) & bindings::FERRIC_HF_GUEST != 0
+        {
+            return None;
+        }
+        self.descriptor()
+    }
+
+    /// `kvm_apicv_accept_irq`
+    #[inline(always)]
+    pub(in crate::kvm) fn trace_posted(&self, mode: DeliveryMode, trigger: Trigger, vector: u8) {
+        if tracing!(__tracepoint_kvm_apicv_accept_irq) {
+            shim_plain!(
+                ferric_trace_posted,
+                self.id,
+                (mode as u16) << 8,
+                trigger_bit(trigger) as u16,
+                vector
+            );
+        }
     }
 
     /// `kvm_apic_accept_irq`, for who does not go through `accept`.

@@ -129,9 +129,7 @@ impl<H: Host> LocalApic<'_, H> {
     #[inline(always)]
     pub fn mark(self, vector: u8) -> bool {
         let regs = self.regs();
-        if regs.test(Vectors::Tmr, vector) {
-            regs.clear(Vectors::Tmr, vector);
-        }
+        self.settle_edge(vector);
         if regs.test(Vectors::Irr, vector) {
             return self.own().unsettled.load();
         }
@@ -139,6 +137,15 @@ impl<H: Host> LocalApic<'_, H> {
         regs.set(Vectors::Irr, vector);
         self.host.irr_pending().store(true, Ordering::Relaxed);
         true
+    }
+
+    /// TMR's part of an edge-triggered interrupt that is about to be pending. Any
+    /// context, no lock.
+    #[inline(always)]
+    pub fn settle_edge(self, vector: u8) {
+        if self.regs().test(Vectors::Tmr, vector) {
+            self.regs().clear(Vectors::Tmr, vector);
+        }
     }
 
     /// Delivers from an LVT entry; false if it is masked or dropped. Any

@@ -42,6 +42,12 @@ impl Asking<'_> {
     #[inline(always)]
     pub fn ask(&self) -> bool {
         self.request();
+        self.must_be_told()
+    }
+
+    /// The same without the request, for what a vCPU looks at before each entry.
+    #[inline(always)]
+    pub fn must_be_told(&self) -> bool {
         // ORDERING: The request, or what was made pending, before these loads: both
         // are locked operations. Pairs with the barriers after the store of the
         // sleeper in prepare_to_rcuwait(), which a look at IRR follows, and after
