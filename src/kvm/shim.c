@@ -469,7 +469,11 @@ void ferric_kick_many(struct kvm_vcpu **vcpus, unsigned int count)
  */
 void ferric_notify(struct kvm_vcpu *vcpu)
 {
-	ferric_notify_many(&vcpu, 1);
+	if (READ_ONCE(vcpu->mode) != IN_GUEST_MODE)
+		kvm_vcpu_wake_up(vcpu);
+	else if (vcpu != kvm_get_running_vcpu())
+		__apic_send_IPI_mask(get_cpu_mask(READ_ONCE(vcpu->cpu)),
+				     POSTED_INTR_VECTOR);
 }
 
 void ferric_notify_many(struct kvm_vcpu **vcpus, unsigned int count)
@@ -479,6 +483,11 @@ void ferric_notify_many(struct kvm_vcpu **vcpus, unsigned int count)
 	unsigned long flags;
 	unsigned int i;
 	int cpu;
+
+	if (count == 1) {
+		ferric_notify(vcpus[0]);
+		return;
+	}
 
 	local_irq_save(flags);
 	mask = this_cpu_ptr(&ferric_kick_mask);
