@@ -427,85 +427,83 @@ void ferric_kick(struct kvm_vcpu *vcpu)
 /* Used with interrupts off. */
 static DEFINE_PER_CPU(struct cpumask, ferric_kick_mask);
 
-/*
- * What kvm_vcpu_kick() does, but for the interrupt.  A vCPU that migrates after
- * its CPU was read has left the guest in between, see there.
- */
-void ferric_kick_many(struct kvm_vcpu **vcpus, unsigned int count)
+/* The vCPUs' CPUs that @cpu_of() names are interrupted at once; -1 for none. */
+static __always_inline void
+ferric_interrupt_cpus(struct kvm_vcpu **vcpus, unsigned int count,
+		      int (*cpu_of)(struct kvm_vcpu *vcpu), int vector)
 {
 	struct cpumask *mask;
 	unsigned long flags;
 	unsigned int i;
 	int cpu;
 
-	if (count == 1) {
-		kvm_vcpu_kick(vcpus[0]);
-		return;
-	}
-
 	local_irq_save(flags);
 	mask = this_cpu_ptr(&ferric_kick_mask);
 	cpumask_clear(mask);
 	for (i = 0; i < count; i++) {
-		struct kvm_vcpu *vcpu = vcpus[i];
-
-		if (kvm_vcpu_wake_up(vcpu))
-			continue;
-		if (kvm_vcpu_exiting_guest_mode(vcpu) != IN_GUEST_MODE)
-			continue;
-		cpu = READ_ONCE(vcpu->cpu);
-		if (cpu != smp_processor_id() && (unsigned int)cpu < nr_cpu_ids &&
-		    cpu_online(cpu))
+		cpu = cpu_of(vcpus[i]);
+		if ((unsigned int)cpu < nr_cpu_ids && cpu_online(cpu))
 			cpumask_set_cpu(cpu, mask);
 	}
 	if (!cpumask_empty(mask))
-		__apic_send_IPI_mask(mask, RESCHEDULE_VECTOR);
+		__apic_send_IPI_mask(mask, vector);
 	local_irq_restore(flags);
+}
+
+/*
+ * What kvm_vcpu_kick() does, but for the interrupt.  A vCPU that migrates after
+ * its CPU was read has left the guest in between, see there.
+ */
+static int ferric_kicked_cpu(struct kvm_vcpu *vcpu)
+{
+	int cpu;
+
+	if (kvm_vcpu_wake_up(vcpu) ||
+	    kvm_vcpu_exiting_guest_mode(vcpu) != IN_GUEST_MODE)
+		return -1;
+
+	cpu = READ_ONCE(vcpu->cpu);
+	return cpu == smp_processor_id() ? -1 : cpu;
+}
+
+void ferric_kick_many(struct kvm_vcpu **vcpus, unsigned int count)
+{
+	if (count == 1)
+		kvm_vcpu_kick(vcpus[0]);
+	else
+		ferric_interrupt_cpus(vcpus, count, ferric_kicked_cpu,
+				      RESCHEDULE_VECTOR);
 }
 
 /*
  * As kvm_vcpu_trigger_posted_interrupt(), see there: a notification that comes
  * after the vCPU has left the guest does no harm.
  */
+static int ferric_notified_cpu(struct kvm_vcpu *vcpu)
+{
+	if (READ_ONCE(vcpu->mode) != IN_GUEST_MODE) {
+		kvm_vcpu_wake_up(vcpu);
+		return -1;
+	}
+
+	return vcpu == kvm_get_running_vcpu() ? -1 : READ_ONCE(vcpu->cpu);
+}
+
 void ferric_notify(struct kvm_vcpu *vcpu)
 {
-	if (READ_ONCE(vcpu->mode) != IN_GUEST_MODE)
-		kvm_vcpu_wake_up(vcpu);
-	else if (vcpu != kvm_get_running_vcpu())
-		__apic_send_IPI_mask(get_cpu_mask(READ_ONCE(vcpu->cpu)),
-				     POSTED_INTR_VECTOR);
+	int cpu = ferric_notified_cpu(vcpu);
+
+	if (cpu >= 0)
+		__apic_send_IPI_mask(get_cpu_mask(cpu), POSTED_INTR_VECTOR);
 }
 
 void ferric_notify_many(struct kvm_vcpu **vcpus, unsigned int count)
 {
-	struct kvm_vcpu *running = kvm_get_running_vcpu();
-	struct cpumask *mask;
-	unsigned long flags;
-	unsigned int i;
-	int cpu;
-
-	if (count == 1) {
+	if (count == 1)
 		ferric_notify(vcpus[0]);
-		return;
-	}
-
-	local_irq_save(flags);
-	mask = this_cpu_ptr(&ferric_kick_mask);
-	cpumask_clear(mask);
-	for (i = 0; i < count; i++) {
-		struct kvm_vcpu *vcpu = vcpus[i];
-
-		if (READ_ONCE(vcpu->mode) != IN_GUEST_MODE) {
-			kvm_vcpu_wake_up(vcpu);
-			continue;
-		}
-		cpu = READ_ONCE(vcpu->cpu);
-		if (vcpu != running && (unsigned int)cpu < nr_cpu_ids)
-			cpumask_set_cpu(cpu, mask);
-	}
-	if (!cpumask_empty(mask))
-		__apic_send_IPI_mask(mask, POSTED_INTR_VECTOR);
-	local_irq_restore(flags);
+	else
+		ferric_interrupt_cpus(vcpus, count, ferric_notified_cpu,
+				      POSTED_INTR_VECTOR);
 }
 
 void ferric_report_tpr_access(struct kvm_vcpu *vcpu, bool write)
