@@ -119,18 +119,12 @@ impl<H: Host> LocalApic<'_, H> {
     /// May not sleep.
     #[inline]
     fn deliverable(self, ppr: u32) -> Option<u8> {
-        self.highest_pending()
-            .filter(|&vector| u32::from(vector) & CLASS > ppr)
-    }
-
-    /// The highest vector that is pending, in IRR or posted.
-    #[inline(always)]
-    fn highest_pending(self) -> Option<u8> {
-        if self.host.posts_interrupts() {
+        let highest = if self.host.posts_interrupts() {
             self.host.sync_pir_to_irr()
         } else {
             self.regs().highest(Vectors::Irr)
-        }
+        };
+        highest.filter(|&vector| u32::from(vector) & CLASS > ppr)
     }
 
     /// May there be something pending? If not, nobody has to look.
@@ -225,12 +219,10 @@ impl<H: Host> LocalApic<'_, H> {
         if !self.may_be_pending() {
             return None;
         }
-        let highest = self.highest_pending()?;
         if self.own().unsettled.load() {
             self.settle();
         }
-        let ppr = self.regs().read(Offset::PPR);
-        (u32::from(highest) & CLASS > ppr).then_some(highest)
+        self.deliverable(self.regs().read(Offset::PPR))
     }
 
     #[cold]
