@@ -20,7 +20,7 @@ use kernel::ffi::c_uint;
 pub(super) const MAX_FAST: usize = 256;
 
 /// vCPUs that must be told at a time. Few of many mostly run or sleep, and the
-/// array is on the stack and cleared for each message.
+/// array is on the stack, and cleared when the first one comes.
 const BATCH: usize = 8;
 
 /// How vCPUs are told.

@@ -135,11 +135,3 @@ impl<T: Word + Default> Default for Relaxed<T> {
         Self::new(T::default())
     }
 }
-
-impl Relaxed<u32> {
-    /// Adds one, wrapping, in one locked operation.
-    #[inline(always)]
-    pub fn increment(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}

@@ -400,9 +400,10 @@ impl Host for Vcpu {
     }
 
     fn copy_registers_to(&self, to: &mut SavedRegisters) {
-        // SAFETY: Both are 1 KiB, and do not overlap. Others may change words of
-        // the page meanwhile: the kernel's memcpy() copies each of them as it was
-        // before or after, as it does for KVM's own APIC.
+        // SAFETY: Both are 1 KiB and aligned to 8 bytes, the page as one and the
+        // state as `kvm_lapic_state` in memory of kmalloc()'s, and do not overlap.
+        // Others may change words of the page meanwhile: each is copied whole, by
+        // READ_ONCE() and WRITE_ONCE().
         unsafe { bindings::ferric_copy_registers(to.as_mut_ptr(), self.page()) };
     }
 

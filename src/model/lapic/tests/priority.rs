@@ -177,14 +177,20 @@ fn a_tpr_that_the_cpu_has_stored_already_counts_all_the_same() {
     assert_eq!(machine.take(), Some(0x45));
 }
 
+/// The interrupt is in service as restored, while PPR was that of its end.
+fn restored_in_service(vector: u8) -> Machine {
+    let machine = Machine::enabled();
+    machine.interrupt(vector);
+    assert_eq!(machine.take(), Some(vector));
+    let mut saved = machine.saved();
+    machine.eoi();
+    machine.apic().restore(&mut saved).unwrap();
+    machine
+}
+
 #[test]
 fn ppr_is_that_of_a_restored_state_before_anything_is_delivered() {
-    let machine = Machine::enabled();
-    machine.interrupt(0x75);
-    assert_eq!(machine.take(), Some(0x75));
-    let saved = machine.saved();
-    machine.eoi();
-    machine.apic().restore(&mut saved.clone()).unwrap();
+    let machine = restored_in_service(0x75);
     machine.interrupt(0x71);
     assert_eq!(machine.apic().has_interrupt(), None);
     machine.interrupt(0x85);
@@ -328,12 +334,7 @@ fn a_pending_interrupt_survives_software_disable_and_is_delivered_meanwhile() {
 
 #[test]
 fn after_a_restore_ppr_is_right_at_the_next_exit_even_if_nothing_was_looked_for() {
-    let machine = Machine::enabled();
-    machine.interrupt(0x75);
-    assert_eq!(machine.take(), Some(0x75));
-    let saved = machine.saved();
-    machine.eoi();
-    machine.apic().restore(&mut saved.clone()).unwrap();
+    let machine = restored_in_service(0x75);
     machine.apic().sync_tpr(0);
     assert_eq!(machine.regs.read(Offset::PPR), 0x70);
 }
