@@ -286,3 +286,51 @@ fn what_is_sent_while_it_is_pending_is_taken_after_that() {
         });
     }
 }
+
+const OLD: i64 = 1_000_500_000;
+const NEW: i64 = 1_000_700_000;
+
+/// The guest sets another deadline while the callback for the last one comes, or
+/// has come, or that for the new one does.
+#[test]
+fn a_deadline_is_set_while_the_one_before_expires() {
+    for comes in [&[OLD][..], &[NEW], &[OLD, NEW]] {
+        in_every_order(4, move || {
+            let machine = machine();
+            machine.yields.set(Some(thread::yield_now));
+            machine.now.set(1_000_000_000);
+            machine.write(lapic::Offset::LVT_TIMER, 0x4_0040);
+            let tsc = machine.tsc();
+            machine.apic().set_tscdeadline(tsc + 1_000_000);
+            assert_eq!(machine.hrtimer.get(), Some(OLD));
+
+            let other = machine.clone();
+            let interrupts = thread::spawn(move || {
+                let mut came = Vec::new();
+                for &at in comes {
+                    // As __run_hrtimer().
+                    other.lock_queue();
+                    if other.hrtimer.get() == Some(at) {
+                        other.hrtimer.set(None);
+                        other.callback_runs.set(true);
+                        assert_eq!(other.apic().timer_expired(), None);
+                        other.lock_queue();
+                        other.callback_runs.set(false);
+                        came.push(at);
+                    }
+                }
+                came
+            });
+            machine.apic().set_tscdeadline(tsc + 1_400_000);
+            let came = interrupts.join().unwrap();
+
+            let pending = machine.timer_pending.load(Ordering::Relaxed);
+            if came.contains(&NEW) {
+                assert_eq!((pending, machine.hrtimer.get()), (1, None));
+            } else {
+                assert_eq!((pending, machine.hrtimer.get()), (0, Some(NEW)));
+                assert_eq!(machine.apic().tscdeadline(), tsc + 1_400_000);
+            }
+        });
+    }
+}

@@ -93,7 +93,7 @@ pub(super) fn accept_all<'a>(vcpus: impl Iterator<Item = &'a Vcpu>, message: &Me
     let mut told = None;
     let mut taken = 0;
     for vcpu in vcpus {
-        if !vcpu.apic().receives() {
+        if !vcpu.apic().receives_edge(message.vector) {
             continue;
         }
         if vcpu.apic().mark(message.vector) && vcpu.asking().ask() {
@@ -123,10 +123,9 @@ pub(super) fn post_all<'a>(
             taken = i32::wrapping_add(taken, accept(vcpu));
             continue;
         };
-        if !vcpu.apic().receives() {
+        if !vcpu.apic().receives_edge(message.vector) {
             continue;
         }
-        vcpu.apic().settle_edge(message.vector);
         if descriptor.post(message.vector) && vcpu.asking().must_be_told() {
             told.get_or_insert_with(Told::new)
                 .add(vcpu, Means::Notification);

@@ -46,6 +46,13 @@ impl Host for Number {
     }
 }
 
+impl Posted {
+    /// What senders post to. Any context.
+    pub(super) fn descriptor(&self) -> &Descriptor {
+        self.life.descriptor()
+    }
+}
+
 impl Drop for Posted {
     fn drop(&mut self) {
         self.life.end(&self.number);
@@ -99,43 +106,53 @@ impl Vcpu {
         }
     }
 
-    /// The descriptor, if the CPU posts interrupts.
-    #[inline(always)]
-    pub(super) fn descriptor(&self) -> Option<&Descriptor> {
-        self.posted().map(|posted| posted.life.descriptor())
-    }
-
     /// Posts an interrupt; true if the vCPU has to be told. Any context.
     #[inline]
     pub(super) fn post(&self, vector: u8) -> bool {
-        self.posted()
-            .is_some_and(|posted| posted.life.descriptor().post(vector))
+        self.descriptor()
+            .is_some_and(|descriptor| descriptor.post(vector))
     }
 
-    /// Moves what is posted to IRR. Its thread.
+    /// Moves what is posted to IRR. Its thread: KVM does so before each entry, and
+    /// when it looks for interrupts.
     #[inline]
     pub(super) fn harvest_posted(&self) -> Harvest {
-        match self.posted().and_then(|p| p.life.descriptor().harvest()) {
+        self.apic().unsettle();
+        if self.is_notified() {
+            self.harvest_outstanding()
+        } else {
+            self.nothing_posted()
+        }
+    }
+
+    /// The same after a notification, which mostly there is none of.
+    #[inline(never)]
+    pub(super) fn harvest_outstanding(&self) -> Harvest {
+        match self.descriptor().and_then(Descriptor::harvest) {
             Some(pir) => self.apic().accept_posted(&pir),
-            None => Harvest {
-                highest: self.apic().highest_irr(),
-                is_new: false,
-            },
+            None => self.nothing_posted(),
+        }
+    }
+
+    #[inline(always)]
+    fn nothing_posted(&self) -> Harvest {
+        Harvest {
+            highest: self.apic().highest_irr(),
+            is_new: false,
         }
     }
 
     /// Is anything posted? Any context.
     #[inline]
     pub(super) fn is_posted_pending(&self) -> bool {
-        self.posted()
-            .is_some_and(|posted| posted.life.descriptor().is_pending())
+        self.descriptor().is_some_and(Descriptor::is_pending)
     }
 
     /// Is a notification outstanding? Any context.
     #[inline]
     pub(super) fn is_notified(&self) -> bool {
-        self.posted()
-            .is_some_and(|posted| posted.life.descriptor().control().is_outstanding())
+        self.descriptor()
+            .is_some_and(|descriptor| descriptor.control().is_outstanding())
     }
 
     /// Forgets what is posted. Its thread.

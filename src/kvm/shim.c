@@ -744,9 +744,18 @@ s64 ferric_now_ns(void)
 	return ktime_get();
 }
 
+/* Without a call if it runs at the host's rate, as it mostly does. */
+static __always_inline u64 ferric_read_l1_tsc(struct kvm_vcpu *vcpu, u64 tsc)
+{
+	if (likely(vcpu->arch.l1_tsc_scaling_ratio ==
+		   kvm_caps.default_tsc_scaling_ratio))
+		return vcpu->arch.l1_tsc_offset + tsc;
+	return kvm_read_l1_tsc(vcpu, tsc);
+}
+
 u64 ferric_l1_tsc(struct kvm_vcpu *vcpu)
 {
-	return kvm_read_l1_tsc(vcpu, rdtsc());
+	return ferric_read_l1_tsc(vcpu, rdtsc());
 }
 
 struct ferric_clocks ferric_clocks(struct kvm_vcpu *vcpu)
@@ -759,7 +768,7 @@ struct ferric_clocks ferric_clocks(struct kvm_vcpu *vcpu)
 	clocks.l1_tsc = rdtsc();
 	local_irq_restore(flags);
 
-	clocks.l1_tsc = kvm_read_l1_tsc(vcpu, clocks.l1_tsc);
+	clocks.l1_tsc = ferric_read_l1_tsc(vcpu, clocks.l1_tsc);
 	return clocks;
 }
 
@@ -772,11 +781,6 @@ bool ferric_tsc_is_scaled(struct kvm_vcpu *vcpu)
 {
 	return vcpu->arch.tsc_scaling_ratio !=
 	       kvm_caps.default_tsc_scaling_ratio;
-}
-
-u64 ferric_nsec_to_cycles(struct kvm_vcpu *vcpu, u64 ns)
-{
-	return nsec_to_cycles(vcpu, ns);
 }
 
 void ferric_delay_cycles(u64 cycles)

@@ -71,6 +71,8 @@ enum {
 	FERRIC_VCPU_MODE = offsetof(struct kvm_vcpu, mode),
 	FERRIC_VCPU_SLEEPER = offsetof(struct kvm_vcpu, wait.task),
 	FERRIC_VCPU_HFLAGS = offsetof(struct kvm_vcpu, arch.hflags),
+	FERRIC_VCPU_TSC_MULT = offsetof(struct kvm_vcpu, arch.virtual_tsc_mult),
+	FERRIC_VCPU_TSC_SHIFT = offsetof(struct kvm_vcpu, arch.virtual_tsc_shift),
 };
 
 /* No VM has more vCPUs, nor higher IDs. */
@@ -247,7 +249,6 @@ struct ferric_clocks {
 
 struct ferric_clocks ferric_clocks(struct kvm_vcpu *vcpu);
 bool ferric_tsc_is_scaled(struct kvm_vcpu *vcpu);
-u64 ferric_nsec_to_cycles(struct kvm_vcpu *vcpu, u64 ns);
 void ferric_delay_cycles(u64 cycles);
 void ferric_delay_ns(u32 ns);
 u32 ferric_min_timer_period_us(void);

@@ -11,9 +11,11 @@ use super::vm::Vm;
 use crate::model::destination::{self, Source};
 use crate::model::lapic::{LocalApic, Own};
 use crate::model::message::Message;
+use crate::model::posted::Descriptor;
 use crate::model::sync::{assert_exclusive_writer, AtomicBool, AtomicU32, AtomicU64, Ordering};
 use core::cell::UnsafeCell;
 use core::ptr::NonNull;
+use core::sync::atomic::AtomicPtr;
 use kernel::ffi::c_int;
 use kernel::prelude::*;
 use kernel::sync::SetOnce;
@@ -50,7 +52,8 @@ const NO_VECTOR: u32 = u32::MAX;
 /// - `lapic` comes first, so that KVM's pointer to it is a pointer to this.
 /// - Once KVM has called `lapic_init`, `lapic.regs` is a register page and
 ///   `lapic.vcpu` the vCPU, and both outlive this.
-/// - `vm` outlives this.
+/// - `vm` outlives this, and so does what `descriptor` points to, unless it is
+///   null.
 #[repr(C)]
 pub(super) struct Vcpu {
     lapic: UnsafeCell<bindings::kvm_lapic>,
@@ -60,6 +63,8 @@ pub(super) struct Vcpu {
     own: Own,
     /// There if the CPU posts interrupts, once KVM has called `pi_create`.
     posted: SetOnce<Posted>,
+    /// The descriptor of that, or null, for those who look at it all the time.
+    descriptor: AtomicPtr<Descriptor>,
 }
 
 /// A field of the embedded `struct kvm_lapic`, as an atomic.
@@ -75,6 +80,7 @@ macro_rules! lapic_field {
 }
 
 mod host;
+mod shared;
 
 impl Vcpu {
     /// Allocates the APIC of a new vCPU, as KVM's `lapic_alloc` wants it.
@@ -122,6 +128,7 @@ impl Vcpu {
                 id: raw.vcpu_id,
                 own: Own::default(),
                 posted: SetOnce::new(),
+                descriptor: AtomicPtr::default(),
             },
             GFP_KERNEL_ACCOUNT,
         )?)
@@ -173,7 +180,19 @@ impl Vcpu {
 
     /// To be called once, before the vCPU is loaded.
     pub(super) fn set_posted(&self, posted: Posted) {
-        self.posted.populate(posted);
+        let descriptor: *const Descriptor = posted.descriptor();
+        if self.posted.populate(posted) {
+            // INVARIANT: The descriptor is KVM's memory, and goes with the vCPU.
+            self.descriptor
+                .store(descriptor.cast_mut(), Ordering::Release);
+        }
+    }
+
+    /// The descriptor, if the CPU posts interrupts. Any context.
+    #[inline(always)]
+    pub(super) fn descriptor(&self) -> Option<&Descriptor> {
+        // SAFETY: By the type invariants.
+        unsafe { self.descriptor.load(Ordering::Acquire).as_ref() }
     }
 
     /// The vCPU's ID, which is its x2APIC ID.

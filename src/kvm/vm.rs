@@ -1,29 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A VM: its chips, its destination map, and the way of a message through it.
+//! A VM: its chips, its vCPUs, and its destination map.
 
 use super::bindings;
 use super::chips::Chips;
 use super::field::Field;
-use super::map::{Published, Target};
-use super::multicast;
-use super::stats::{self, Event, Stats};
+use super::map::Published;
+use super::stats::{self, Stats};
 use super::vcpu::Vcpu;
-use crate::model::destination::{
-    choose_lowest_priority, matches, slow_path_message, Policy, Resolution, Source,
-};
-use crate::model::ioapic::{Rescan, RtcStatus};
-use crate::model::lapic::{Shared, SuppressEoiBroadcast};
-use crate::model::message::{DeliveryMode, Message, Shorthand};
+use crate::model::destination::Policy;
+use crate::model::ioapic::Rescan;
+use crate::model::lapic::SuppressEoiBroadcast;
 use crate::model::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use core::ptr::NonNull;
 use kernel::debugfs::File;
-use kernel::ffi::{c_int, c_uint, c_ulong, c_void};
+use kernel::ffi::{c_uint, c_ulong, c_void};
 use kernel::prelude::*;
-use kernel::sync::{new_mutex, rcu, Mutex};
+use kernel::sync::{new_mutex, Mutex};
 use kernel::types::ForeignOwnable;
 use upkeep::Followed;
 
+mod delivery;
 mod upkeep;
 
 /// Fields of `struct kvm`.
@@ -44,18 +41,14 @@ const MAX_VCPUS: usize = bindings::FERRIC_MAX_VCPUS as usize;
 impl VcpuSet {
     const EMPTY: Self = Self([0; MAX_VCPUS.div_ceil(c_ulong::BITS as usize)]);
 
-    /// The indexes below `count` that are in the set.
-    fn indexes(&self, count: usize) -> impl Iterator<Item = u32> + '_ {
-        const BITS: usize = c_ulong::BITS as usize;
-        let words = self.0.iter().take(count.div_ceil(BITS));
-        words.enumerate().flat_map(|(i, &word)| {
-            let mut rest = word;
-            core::iter::from_fn(move || {
-                let bit = (rest != 0).then(|| rest.trailing_zeros())?;
-                rest &= rest - 1;
-                Some((i * BITS) as u32 + bit)
-            })
-        })
+    /// The indexes in the set, of which there are none from `count` on.
+    fn indexes(&self, count: usize) -> Indexes<'_> {
+        let words = count.div_ceil(c_ulong::BITS as usize);
+        Indexes {
+            words: self.0.get(..words).unwrap_or(&self.0),
+            next: 0,
+            rest: 0,
+        }
     }
 
     fn add(&mut self, index: u32) {
@@ -63,6 +56,30 @@ impl VcpuSet {
         if let Some(word) = self.0.get_mut(index / c_ulong::BITS as usize) {
             *word |= 1 << (index % c_ulong::BITS as usize);
         }
+    }
+}
+
+/// The indexes in a [`VcpuSet`], in ascending order.
+struct Indexes<'a> {
+    words: &'a [c_ulong],
+    /// The word that comes next.
+    next: usize,
+    /// What is left of the one before.
+    rest: c_ulong,
+}
+
+impl Iterator for Indexes<'_> {
+    type Item = u32;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<u32> {
+        while self.rest == 0 {
+            self.rest = *self.words.get(self.next)?;
+            self.next += 1;
+        }
+        let bit = self.rest.trailing_zeros();
+        self.rest &= self.rest - 1;
+        Some((self.next as u32 - 1) * c_ulong::BITS + bit)
     }
 }
 
@@ -334,277 +351,6 @@ impl Vm {
             bindings::ferric_scan_ioapic_request_mask(self.kvm.as_ptr(), vcpus.0.as_mut_ptr());
         }
     }
-
-    // Delivery.
-
-    /// What the map says about a message, given to `f`.
-    #[inline]
-    fn resolve<R>(
-        &self,
-        source: Option<&Vcpu>,
-        message: &Message,
-        f: impl FnOnce(Resolution<'_, Target>) -> R,
-    ) -> R {
-        let guard = rcu::read_lock();
-        f(match self.map.get(&guard) {
-            Some(map) => map.resolve(message, kind(source), &self.policy(), |target| {
-                arbitration_priority(as_vcpu(&target))
-            }),
-            None if message.shorthand == Shorthand::Own && source.is_some() => Resolution::Sender,
-            None => Resolution::Slow,
-        })
-    }
-
-    /// The vCPUs that `message` addresses, asked one by one.
-    fn matching<'a>(
-        &'a self,
-        source: Option<&'a Vcpu>,
-        message: &'a Message,
-    ) -> impl Iterator<Item = &'a Vcpu> + Clone {
-        let policy = self.policy();
-        self.vcpus().filter(move |vcpu| {
-            vcpu.identity().is_some_and(|identity| {
-                let is_sender = source.is_some_and(|source| core::ptr::eq(source, *vcpu));
-                matches(&identity, message, kind(source), is_sender, &policy)
-            })
-        })
-    }
-
-    fn for_each_destination(&self, message: &Message, mut visit: impl FnMut(&Vcpu)) {
-        let resolved = self.resolve(None, message, |resolution| match resolution {
-            Resolution::Targets(targets) => {
-                for target in targets {
-                    visit(as_vcpu(&target));
-                }
-                true
-            }
-            Resolution::All(all) => {
-                for target in all {
-                    visit(as_vcpu(&target));
-                }
-                true
-            }
-            Resolution::Sender | Resolution::Others(_) | Resolution::Slow => false,
-        });
-        if !resolved {
-            self.matching(None, message).for_each(visit);
-        }
-    }
-
-    /// Delivers a message if the map knows its destinations; none if it does
-    /// not, and nothing has been done then. Any context.
-    ///
-    /// The result is KVM's account: the number of local APICs that took it.
-    #[inline]
-    pub(super) fn deliver_fast(
-        &self,
-        source: Option<&Vcpu>,
-        message: &Message,
-        mut rtc: Option<&mut RtcStatus>,
-    ) -> Option<i32> {
-        self.resolve(source, message, |resolution| match resolution {
-            Resolution::All(all) | Resolution::Others(all) if all.count() > multicast::MAX_FAST => {
-                None
-            }
-            resolution => self.deliver_resolved(source, message, resolution, &mut rtc),
-        })
-    }
-
-    /// Delivers a message to the destinations that the map has for it, if it has;
-    /// any number of them.
-    #[inline]
-    fn deliver_resolved(
-        &self,
-        source: Option<&Vcpu>,
-        message: &Message,
-        resolution: Resolution<'_, Target>,
-        rtc: &mut Option<&mut RtcStatus>,
-    ) -> Option<i32> {
-        match resolution {
-            Resolution::Sender => source.map(|vcpu| accept(vcpu, message, rtc)),
-            Resolution::Targets(mut targets) if targets.is_single() => Some(
-                targets
-                    .next()
-                    .map_or(0, |target| accept(as_vcpu(&target), message, rtc)),
-            ),
-            Resolution::Targets(targets) => Some(self.accept_all(targets, None, message, rtc)),
-            Resolution::All(all) => Some(self.accept_all(all, None, message, rtc)),
-            Resolution::Others(all) => Some(self.accept_all(all, source, message, rtc)),
-            Resolution::Slow => None,
-        }
-    }
-
-    /// Gives a message to all `targets` but one; returns how many took it.
-    #[inline]
-    fn accept_all(
-        &self,
-        targets: impl Iterator<Item = Target>,
-        but: Option<&Vcpu>,
-        message: &Message,
-        rtc: &mut Option<&mut RtcStatus>,
-    ) -> i32 {
-        let but = but.map(NonNull::from);
-        // SAFETY: As for `as_vcpu`: all of them live as long as the VM.
-        let vcpus = targets
-            .filter(|target| Some(*target) != but)
-            .map(|target| unsafe { &*target.as_ptr() });
-        if rtc.is_none() {
-            self.give_all(vcpus, message)
-        } else {
-            vcpus.map(|vcpu| accept(vcpu, message, rtc)).sum()
-        }
-    }
-
-    /// Gives a message to all `vcpus`; returns how many took it.
-    #[inline]
-    fn give_all<'a>(&self, vcpus: impl Iterator<Item = &'a Vcpu>, message: &Message) -> i32 {
-        let accept = |vcpu: &Vcpu| accept(vcpu, message, &mut None);
-        if !multicast::is_plain(message) {
-            vcpus.map(accept).sum()
-        } else if !self.may_be_accelerated {
-            multicast::accept_all(vcpus, message)
-        } else if self.has_posted_interrupts {
-            multicast::post_all(vcpus, message, accept)
-        } else {
-            vcpus.map(accept).sum()
-        }
-    }
-
-    /// Delivers a message. Task context; takes time in proportion to the
-    /// number of vCPUs if the map does not know the destinations.
-    ///
-    /// The result is KVM's account: negative if no local APIC is addressed,
-    /// else the number of those that took it.
-    pub(super) fn deliver(
-        &self,
-        source: Option<&Vcpu>,
-        message: &Message,
-        mut rtc: Option<&mut RtcStatus>,
-    ) -> i32 {
-        let resolved = self.resolve(source, message, |resolution| {
-            self.deliver_resolved(source, message, resolution, &mut rtc)
-        });
-        if let Some(delivered) = resolved {
-            return delivered;
-        }
-        let message = slow_path_message(message);
-        let matching = self.matching(source, &message);
-        if message.is_lowest_priority() {
-            let enabled = matching.filter(|vcpu| vcpu.apic().is_software_enabled());
-            let policy = self.policy();
-            choose_lowest_priority(enabled, message.vector, &policy, |vcpu| {
-                arbitration_priority(vcpu)
-            })
-            .map_or(-1, |vcpu| accept(vcpu, &message, &mut rtc))
-        } else {
-            matching
-                .map(|vcpu| accept(vcpu, &message, &mut rtc))
-                .fold(-1, |sum: i32, taken| sum.max(0) + taken)
-        }
-    }
-
-    /// The only vCPU that `message` can go to, if there is just one: the
-    /// destination of a posted interrupt. Any context.
-    pub(super) fn single_destination(&self, message: &Message) -> Option<&Vcpu> {
-        let fast = self.resolve(None, message, |resolution| match resolution {
-            Resolution::Targets(mut targets) if targets.is_single() => targets.next(),
-            _ => None,
-        });
-        if let Some(target) = fast {
-            // SAFETY: A vCPU in the map lives as long as the VM.
-            return Some(unsafe { &*target.as_ptr() });
-        }
-        let policy = self.policy();
-        let mut found = None;
-        for vcpu in self.vcpus() {
-            let Some(identity) = vcpu.identity() else {
-                continue;
-            };
-            if matches(&identity, message, Source::Device, false, &policy) {
-                if found.is_some() {
-                    return None;
-                }
-                found = Some(vcpu);
-            }
-        }
-        found
-    }
-
-    /// The vCPU with that physical APIC ID, as the map has it. Any context.
-    pub(super) fn vcpu_by_apic_id(&self, id: u32) -> Option<&Vcpu> {
-        let guard = rcu::read_lock();
-        let target = self.map.get(&guard)?.physical(id)?;
-        // SAFETY: A vCPU in the map lives as long as the VM.
-        Some(unsafe { &*target.as_ptr() })
-    }
-
-    /// `KVM_HC_SEND_IPI`: sends to those of `2 * 64` (or 32) APIC IDs from
-    /// `min` on whose bits are set. Returns the number of local APICs that took
-    /// it, or a negative errno of the hypercall's. The vCPU's thread.
-    pub(super) fn pv_send_ipi(
-        &self,
-        bitmaps: [u64; 2],
-        min: u32,
-        icr: u64,
-        is_64_bit: bool,
-    ) -> c_int {
-        // Destination mode and shorthand: the bitmaps are physical IDs.
-        if icr & (0x800 | 0xc_0000) != 0 {
-            return EINVAL.to_errno();
-        }
-        let message = Message::from_icr(icr as u32, 0);
-        let guard = rcu::read_lock();
-        let Some(map) = self.map.get(&guard) else {
-            return super::NOT_SUPPORTED;
-        };
-        let step = if is_64_bit { 64 } else { 32 };
-        let mut taken = 0;
-        for (first, bitmap) in [min, min.wrapping_add(step)].into_iter().zip(bitmaps) {
-            if bitmap == 0 {
-                continue;
-            }
-            let targets = map.physical_range(first, bitmap);
-            taken += self.accept_all(targets, None, &message, &mut None);
-        }
-        self.stats().count(Event::Ipi, taken as u64);
-        taken
-    }
-
-    /// Sends a fixed, edge-triggered interrupt to the vCPUs of a set, or to all. A
-    /// vCPU's thread.
-    pub(super) fn send_to(&self, set: Option<&VcpuSet>, vector: u8) {
-        let message = Message::from_icr(vector.into(), 0);
-        let guard = rcu::read_lock();
-        let map = self.map.get(&guard);
-        let taken = match (set, map) {
-            (Some(set), _) => {
-                // Mostly a vCPU's ID is its index, and the map is at hand.
-                let vcpus = set.indexes(self.online_vcpus()).filter_map(|index| {
-                    let target = map.and_then(|map| map.physical(index));
-                    // SAFETY: As for `as_vcpu`: it lives as long as the VM.
-                    let vcpu = target.map(|target| unsafe { &*target.as_ptr() });
-                    vcpu.filter(|vcpu: &&Vcpu| vcpu.index() == index)
-                        .or_else(|| self.vcpu(index as usize))
-                });
-                self.give_all(vcpus, &message)
-            }
-            (None, Some(map)) => self.accept_all(map.all(), None, &message, &mut None),
-            (None, None) => self.give_all(self.vcpus(), &message),
-        };
-        self.stats().count(Event::Ipi, taken as u64);
-    }
-
-    /// Counts a message that KVM has sent through ferric.
-    pub(super) fn count_message(&self, source: Option<&Vcpu>, message: &Message, delivered: i32) {
-        // KVM_HC_KICK_CPU comes as a message, too, but interrupts nobody.
-        if delivered > 0 && message.delivery_mode != DeliveryMode::RemoteRead {
-            let event = match source {
-                Some(_) => Event::Ipi,
-                None => Event::Msi,
-            };
-            self.stats().count(event, delivered as u64);
-        }
-    }
 }
 
 /// What `ferric_set_vm_data` has stored.
@@ -620,45 +366,4 @@ unsafe fn vm_data(kvm: *mut bindings::kvm) -> *mut c_void {
             .cast::<*mut c_void>()
             .read()
     }
-}
-
-/// Where a message comes from, in the model's terms.
-#[inline]
-fn kind(source: Option<&Vcpu>) -> Source {
-    match source {
-        Some(vcpu) => Source::Apic {
-            is_x2apic: vcpu.apic().is_x2apic(),
-        },
-        None => Source::Device,
-    }
-}
-
-/// The vCPU in a slot of the map, for as long as the slot is looked at.
-#[inline(always)]
-fn as_vcpu(target: &Target) -> &Vcpu {
-    // SAFETY: A map holds vCPUs that are online, which live as long as the VM;
-    // it is looked at only through the VM.
-    unsafe { target.as_ref() }
-}
-
-fn arbitration_priority(vcpu: &Vcpu) -> i32 {
-    vcpu.arbitration_priority().load(Ordering::Relaxed) as i32
-}
-
-/// Gives a message to a vCPU; 1 if it took it, 0 if not. Notes an EOI that it
-/// then owes the RTC.
-#[inline]
-fn accept(vcpu: &Vcpu, message: &Message, rtc: &mut Option<&mut RtcStatus>) -> i32 {
-    let taken = vcpu.apic().accept(message);
-    if let Some(rtc) = rtc {
-        if taken
-            && matches!(
-                message.delivery_mode,
-                DeliveryMode::Fixed | DeliveryMode::LowestPriority
-            )
-        {
-            rtc.record(vcpu.id(), message.vector);
-        }
-    }
-    taken.into()
 }

@@ -35,6 +35,7 @@ pub mod asking;
 pub mod base;
 pub mod eoi;
 pub mod host;
+mod hrtimer;
 pub mod icr;
 pub mod lvt;
 pub mod page;
@@ -50,7 +51,7 @@ pub mod vapic;
 mod tests;
 
 use super::destination::Identity;
-use super::sync::{Ordering, Owned, Relaxed};
+use super::sync::{AtomicU32, Ordering, Owned, Relaxed};
 pub use base::Mode;
 pub use host::{Host, Shared, SuppressEoiBroadcast};
 pub use page::{RegisterPage, SavedRegisters, Vectors};
@@ -83,13 +84,20 @@ pub struct Own {
     /// registers were replaced, or the CPU has changed them. Only the vCPU's thread
     /// writes it, and clears it when it has looked.
     unsettled: Relaxed<bool>,
-    /// Is the APIC enabled, globally and by software? Then it takes interrupts.
-    receives: Relaxed<bool>,
+    /// [`RECEIVES`] and [`LEVELS`].
+    reception: AtomicU32,
     /// Was LVT0 an unmasked NMI at its last write?
     lint0_nmi: Owned<bool>,
     /// What user space has restored before its time.
     restored: restored::Restored,
 }
+
+/// Bit of [`Own::reception`]: the APIC is enabled, globally and by software. Then
+/// it takes interrupts.
+const RECEIVES: u32 = 1 << 0;
+/// Bit of [`Own::reception`]: there may be a bit in TMR. It stays, once a level has
+/// been accepted or restored; few vCPUs take any.
+const LEVELS: u32 = 1 << 1;
 
 /// All of ISR's parts.
 const ALL_PARTS: u32 = 0xff;
@@ -156,13 +164,17 @@ impl<'a, H: Host> LocalApic<'a, H> {
     /// Both: does it take interrupts? Any context.
     #[inline(always)]
     pub fn receives(self) -> bool {
-        self.own().receives.load()
+        self.own().reception.load(Ordering::Relaxed) & RECEIVES != 0
     }
 
     /// To be called when one of the two has changed. The vCPU's thread.
     pub fn update_receives(self) {
-        let receives = self.is_hardware_enabled() && self.is_software_enabled();
-        self.own().receives.store(receives);
+        let reception = &self.own().reception;
+        if self.is_hardware_enabled() && self.is_software_enabled() {
+            reception.fetch_or(RECEIVES, Ordering::Relaxed);
+        } else {
+            reception.fetch_and(!RECEIVES, Ordering::Relaxed);
+        }
     }
 
     /// Is it in x2APIC mode?

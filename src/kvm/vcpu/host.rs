@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the model of a local APIC gets from KVM: fields that both use, and
-//! functions of the shim.
+//! What the model of a local APIC gets from KVM: functions of the shim.
 
 use super::super::bindings;
 use super::super::stats::Event;
@@ -9,105 +8,16 @@ use super::{or_none, vector, Vcpu};
 use crate::model::ioapic::Eoi;
 use crate::model::lapic::asking::Asking;
 use crate::model::lapic::host::Clocks;
-use crate::model::lapic::{Host, Own, RegisterPage, SavedRegisters, Shared, SuppressEoiBroadcast};
+use crate::model::lapic::{Host, SavedRegisters, Shared, SuppressEoiBroadcast};
 use crate::model::message::{DeliveryMode, Message, Trigger};
 use crate::model::posted::Descriptor;
-use crate::model::sync::{fence, AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::model::sync::{fence, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicI8, AtomicPtr};
 use kernel::bindings::{
     hrtimer, hrtimer_cancel, hrtimer_mode_HRTIMER_MODE_ABS_HARD, hrtimer_start_range_ns,
 };
 use kernel::ffi::{c_int, c_uint};
 use kernel::static_branch_unlikely;
-
-impl Shared for Vcpu {
-    #[inline(always)]
-    fn regs(&self) -> &RegisterPage {
-        // SAFETY: By the type invariants: `regs` is set once, before anybody
-        // can have this reference, and a page is a `RegisterPage`, all of
-        // whose words are atomics.
-        unsafe { &*(*self.as_lapic()).regs.cast::<RegisterPage>() }
-    }
-
-    #[inline(always)]
-    fn own(&self) -> &Own {
-        &self.own
-    }
-
-    #[inline(always)]
-    fn irr_pending(&self) -> &AtomicBool {
-        lapic_field!(self, irr_pending, AtomicBool)
-    }
-
-    #[inline(always)]
-    fn apicv_active(&self) -> &AtomicBool {
-        lapic_field!(self, apicv_active, AtomicBool)
-    }
-
-    #[inline(always)]
-    fn software_enabled(&self) -> &AtomicBool {
-        lapic_field!(self, sw_enabled, AtomicBool)
-    }
-
-    #[inline(always)]
-    fn protected(&self) -> &AtomicBool {
-        lapic_field!(self, guest_apic_protected, AtomicBool)
-    }
-
-    #[inline(always)]
-    fn apic_base(&self) -> &AtomicU64 {
-        &self.fields.apic_base
-    }
-
-    #[inline(always)]
-    fn timer_mode_mask(&self) -> &AtomicU32 {
-        lapic_field!(self, lapic_timer.timer_mode_mask, AtomicU32)
-    }
-
-    #[inline(always)]
-    fn timer_advance_ns(&self) -> &AtomicU32 {
-        lapic_field!(self, lapic_timer.timer_advance_ns, AtomicU32)
-    }
-
-    #[inline(always)]
-    fn expired_tscdeadline(&self) -> &AtomicU64 {
-        lapic_field!(self, lapic_timer.expired_tscdeadline, AtomicU64)
-    }
-
-    #[inline(always)]
-    fn timer_pending(&self) -> &AtomicU32 {
-        lapic_field!(self, lapic_timer.pending, AtomicU32)
-    }
-
-    #[inline(always)]
-    fn hv_timer_in_use(&self) -> &AtomicBool {
-        lapic_field!(self, lapic_timer.hv_timer_in_use, AtomicBool)
-    }
-
-    #[inline(always)]
-    fn lvt_entries(&self) -> &AtomicU32 {
-        lapic_field!(self, nr_lvt_entries, AtomicU32)
-    }
-
-    #[inline(always)]
-    fn vapic_address(&self) -> &AtomicU64 {
-        lapic_field!(self, vapic_addr, AtomicU64)
-    }
-
-    #[inline(always)]
-    fn attention(&self) -> &AtomicU64 {
-        &self.fields.attention
-    }
-
-    #[inline(always)]
-    fn arbitration_priority(&self) -> &AtomicU32 {
-        &self.fields.arbitration_priority
-    }
-
-    #[inline(always)]
-    fn ioapic_handled_vectors(&self) -> &[AtomicU64; 4] {
-        &self.fields.handled_vectors
-    }
-}
 
 /// `struct kvm_vcpu`'s `requests`: bit of `KVM_REQ_EVENT`.
 const REQUEST_EVENT: u64 = 1 << bindings::FERRIC_REQ_EVENT;
@@ -232,8 +142,24 @@ impl Host for Vcpu {
         shim!(self, ferric_tsc_is_scaled)
     }
 
+    /// `pvclock_scale_delta()`, which C has as an inline function.
+    #[inline]
     fn nsec_to_cycles(&self, ns: u64) -> u64 {
-        shim!(self, ferric_nsec_to_cycles, ns)
+        // SAFETY: C reads and writes both as scalars of this size.
+        let (shift, mult): (&AtomicI8, &AtomicU32) = unsafe {
+            (
+                self.vcpu_field(bindings::FERRIC_VCPU_TSC_SHIFT),
+                self.vcpu_field(bindings::FERRIC_VCPU_TSC_MULT),
+            )
+        };
+        let shift = shift.load(Ordering::Relaxed);
+        let ns = if shift < 0 {
+            ns.wrapping_shr(u32::from(shift.unsigned_abs()))
+        } else {
+            ns.wrapping_shl(u32::from(shift.unsigned_abs()))
+        };
+        let cycles = u128::from(ns) * u128::from(mult.load(Ordering::Relaxed));
+        (cycles >> 32) as u64
     }
 
     #[inline]
@@ -270,6 +196,20 @@ impl Host for Vcpu {
     fn cancel_hrtimer(&self) -> bool {
         // SAFETY: As for `start_hrtimer`; its callback is not the caller.
         unsafe { hrtimer_cancel(self.hrtimer()) != 0 }
+    }
+
+    #[inline]
+    fn is_hrtimer_running(&self) -> bool {
+        let timer = self.hrtimer();
+        // SAFETY: An hrtimer that is set up has a base, and those are there for
+        // ever. Both pointers are looked at as in `hrtimer_callback_running()`.
+        let running = unsafe {
+            let base = AtomicPtr::from_ptr(&raw mut (*timer).base).load(Ordering::Relaxed);
+            // ORDERING: `__run_hrtimer()` clears it after the callback, and the
+            // CPU keeps the order of stores.
+            AtomicPtr::from_ptr(&raw mut (*base).running).load(Ordering::Acquire)
+        };
+        running == timer
     }
 
     fn restart_hrtimer(&self) {
@@ -351,7 +291,7 @@ impl Host for Vcpu {
         shim!(self, ferric_kick);
     }
 
-    #[inline]
+    #[inline(always)]
     fn deliver_interrupt(&self, mode: DeliveryMode, trigger: Trigger, vector: u8) {
         if !self.vm().may_be_accelerated() {
             if self.apic().set_irr(vector) && self.asking().ask() {
@@ -380,8 +320,18 @@ impl Host for Vcpu {
         self.vm().has_posted_interrupts()
     }
 
+    #[inline(always)]
+    fn is_posted_outstanding(&self) -> bool {
+        self.is_notified()
+    }
+
+    /// What KVM does beside it, telling the CPU the highest vector, it does before
+    /// each entry as well; unless the interrupt is not for the CPU to deliver.
     #[inline]
     fn sync_pir_to_irr(&self) -> Option<u8> {
+        if self.posts_directly().is_some() {
+            return self.harvest_outstanding().highest;
+        }
         vector(shim!(self, ferric_sync_pir_to_irr))
     }
 
@@ -534,7 +484,7 @@ impl Host for Vcpu {
         self.count_ipi(delivered);
     }
 
-    #[inline]
+    #[inline(always)]
     fn deliver_fast(&self, message: &Message) -> bool {
         match self.vm().deliver_fast(Some(self), message, None) {
             Some(delivered) => {

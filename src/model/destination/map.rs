@@ -432,9 +432,25 @@ impl<T: Target, S: AsRef<[T::Slot]>> DestinationMap<T, S> {
     }
 
     /// The APIC with that physical ID. The ID may come from the guest.
-    #[inline]
+    #[inline(always)]
     pub fn physical(&self, id: u32) -> Option<T> {
-        self.at(id).0.first().and_then(T::load)
+        let slots = self.by_id();
+        if id as usize >= slots.len() {
+            return None;
+        }
+        let index = nospec::clamp(id as usize, slots.len());
+        slots.get(index).and_then(T::load)
+    }
+
+    /// The APIC that a physical destination addresses, if it cannot be a broadcast
+    /// and there is one. What is a broadcast depends on sender and settings.
+    #[inline(always)]
+    pub fn single(&self, destination: u32) -> Option<T> {
+        if destination == BROADCAST {
+            return None;
+        }
+        // No APIC has the ID that is x2APIC's broadcast.
+        self.physical(destination)
     }
 
     /// The table from `id` on, and how many slots of it there are.

@@ -8,7 +8,7 @@
 use super::super::message::{DeliveryMode, Message, Trigger};
 use super::super::sync::Ordering;
 use super::register::{DELIVERY_MODE, LVT_LEVEL, LVT_MASKED};
-use super::{Host, LocalApic, Offset, Vectors};
+use super::{Host, LocalApic, Offset, Vectors, LEVELS, RECEIVES};
 
 impl<H: Host> LocalApic<'_, H> {
     /// Takes a message; false if the APIC drops it. Any context, no lock.
@@ -87,21 +87,31 @@ impl<H: Host> LocalApic<'_, H> {
         if trigger.is_level() && !assert {
             return false;
         }
-        if !self.receives() {
-            return false;
+        let receives = if trigger.is_level() {
+            self.receives_level(vector)
+        } else {
+            self.receives_edge(vector)
+        };
+        if receives {
+            self.host.deliver_interrupt(mode, trigger, vector);
         }
+        receives
+    }
 
-        // TMR is settled here, when the interrupt is accepted, and before the
-        // bit in IRR makes it visible: the EOI will look at it.
-        if self.regs().test(Vectors::Tmr, vector) != trigger.is_level() {
-            if trigger.is_level() {
-                self.regs().set(Vectors::Tmr, vector);
-            } else {
-                self.regs().clear(Vectors::Tmr, vector);
-            }
+    /// [`Self::accept`] for a fixed interrupt, unless it is a de-assertion.
+    #[inline(always)]
+    pub fn accept_asserted(self, trigger: Trigger, vector: u8) -> bool {
+        self.host.trace_accept(DeliveryMode::Fixed, trigger, vector);
+        let receives = if trigger.is_level() {
+            self.receives_level(vector)
+        } else {
+            self.receives_edge(vector)
+        };
+        if receives {
+            self.host
+                .deliver_interrupt(DeliveryMode::Fixed, trigger, vector);
         }
-        self.host.deliver_interrupt(mode, trigger, vector);
-        true
+        receives
     }
 
     /// The software half of a delivery, for a [`Host`] without hardware that
@@ -120,8 +130,8 @@ impl<H: Host> LocalApic<'_, H> {
         true
     }
 
-    /// Takes an edge-triggered fixed interrupt in software, for an APIC that
-    /// receives; a store only if it is not pending yet. Any context, no lock.
+    /// Takes an edge-triggered fixed interrupt in software, after
+    /// [`Self::receives_edge`]; a store only if it is not pending yet. Any context, no lock.
     ///
     /// The result is that of [`Self::set_irr`], but of several that come at once
     /// each may be told to ask. A full barrier must be before the call, for what the
@@ -129,7 +139,6 @@ impl<H: Host> LocalApic<'_, H> {
     #[inline(always)]
     pub fn mark(self, vector: u8) -> bool {
         let regs = self.regs();
-        self.settle_edge(vector);
         if regs.test(Vectors::Irr, vector) {
             return self.own().unsettled.load();
         }
@@ -139,13 +148,39 @@ impl<H: Host> LocalApic<'_, H> {
         true
     }
 
-    /// TMR's part of an edge-triggered interrupt that is about to be pending. Any
-    /// context, no lock.
+    /// Does it take an edge-triggered interrupt? If so, that must be made pending
+    /// next. Any context, no lock.
+    ///
+    /// TMR is settled here, when the interrupt is accepted, and before the bit in
+    /// IRR makes it visible: the EOI will look at it.
     #[inline(always)]
-    pub fn settle_edge(self, vector: u8) {
-        if self.regs().test(Vectors::Tmr, vector) {
+    pub fn receives_edge(self, vector: u8) -> bool {
+        let reception = self.own().reception.load(Ordering::Relaxed);
+        if reception == RECEIVES {
+            return true;
+        }
+        let receives = reception & RECEIVES != 0;
+        if receives && self.regs().test(Vectors::Tmr, vector) {
             self.regs().clear(Vectors::Tmr, vector);
         }
+        receives
+    }
+
+    /// The same for one that is level-triggered.
+    fn receives_level(self, vector: u8) -> bool {
+        let reception = &self.own().reception;
+        let now = reception.load(Ordering::Relaxed);
+        if now & RECEIVES == 0 {
+            return false;
+        }
+        // Before the bit, or an edge of that vector would not look for it.
+        if now & LEVELS == 0 {
+            reception.fetch_or(LEVELS, Ordering::SeqCst);
+        }
+        if !self.regs().test(Vectors::Tmr, vector) {
+            self.regs().set(Vectors::Tmr, vector);
+        }
+        true
     }
 
     /// Delivers from an LVT entry; false if it is masked or dropped. Any
@@ -155,12 +190,16 @@ impl<H: Host> LocalApic<'_, H> {
         if !self.is_hardware_enabled() || entry & LVT_MASKED != 0 {
             return false;
         }
-        let accepted = self.accept_vector(
-            DeliveryMode::from_bits(entry >> 8),
-            entry as u8,
-            true,
-            Trigger::from_bit(entry & LVT_LEVEL != 0),
-        );
+        let accepted = if entry & (DELIVERY_MODE | LVT_LEVEL) == 0 {
+            self.accept_asserted(Trigger::Edge, entry as u8)
+        } else {
+            self.accept_vector(
+                DeliveryMode::from_bits(entry >> 8),
+                entry as u8,
+                true,
+                Trigger::from_bit(entry & LVT_LEVEL != 0),
+            )
+        };
         if accepted && lvt == Offset::LVT_PERFORMANCE && self.host.is_intel_compatible() {
             self.regs().write(lvt, entry | LVT_MASKED);
         }

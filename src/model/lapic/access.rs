@@ -155,9 +155,18 @@ impl<H: Host> LocalApic<'_, H> {
         self.host.trace_write(offset, u64::from(value));
         // What is written most has no wrong value or mode, and the map does not
         // depend on it.
-        if offset == u32::from(Offset::EOI.0) {
-            self.eoi();
-            return Ok(());
+        const EOI: u32 = Offset::EOI.0 as u32;
+        const INITIAL_COUNT: u32 = Offset::INITIAL_COUNT.0 as u32;
+        match offset {
+            EOI => {
+                self.eoi();
+                return Ok(());
+            }
+            INITIAL_COUNT => {
+                self.write_initial_count(value);
+                return Ok(());
+            }
+            _ => {}
         }
         let result = self.dispatch_write(offset, value);
         // A look at a flag, unless the write has changed an ID or a mode.
@@ -197,7 +206,6 @@ impl<H: Host> LocalApic<'_, H> {
             }
             Offset::ICR_HIGH => self.regs().write(offset, value & guest_bits(offset)),
             Offset::LVT_TIMER => self.write_lvt_timer(value),
-            Offset::INITIAL_COUNT => self.write_initial_count(value),
             Offset::DIVIDE => self.write_divide(value & guest_bits(offset)),
             Offset::SELF_IPI => {
                 if value & !guest_bits(offset) != 0 {

@@ -167,12 +167,16 @@ pub trait Host: Shared {
 
     // Timers.
 
-    /// Arms the vCPU's hrtimer for an absolute time in ns. Any context but the
-    /// callback itself.
+    /// Arms the vCPU's hrtimer for an absolute time in ns, instead of the one
+    /// that it was armed for. Does not wait for a callback that runs. Any context
+    /// but the callback itself.
     fn start_hrtimer(&self, expires: i64);
     /// Stops the hrtimer, waits until its callback is done, and says whether
     /// it was armed.
     fn cancel_hrtimer(&self) -> bool;
+    /// Does the callback run now? If not, and one has begun before, then all that
+    /// it does is seen after this.
+    fn is_hrtimer_running(&self) -> bool;
     /// Arms the hrtimer on this CPU with the time that it had before.
     fn restart_hrtimer(&self);
     /// Does the CPU have a timer of its own at all? The same for all time.
@@ -217,6 +221,9 @@ pub trait Host: Shared {
     fn deliver_interrupt(&self, mode: DeliveryMode, trigger: Trigger, vector: u8);
     /// Can interrupts be posted to vCPUs of this VM, so that IRR is not all?
     fn posts_interrupts(&self) -> bool;
+    /// Has something been posted that is not in IRR yet? If not, IRR is all. The
+    /// vCPU's thread; only if [`Self::posts_interrupts`].
+    fn is_posted_outstanding(&self) -> bool;
     /// Moves posted interrupts to IRR, and returns its highest vector. The vCPU's
     /// thread only, may not sleep; only if [`Self::posts_interrupts`].
     fn sync_pir_to_irr(&self) -> Option<u8>;

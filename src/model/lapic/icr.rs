@@ -55,7 +55,7 @@ impl<H: Host> LocalApic<'_, H> {
     }
 
     /// The same on the exit fast path. The vCPU's thread, interrupts off.
-    #[inline]
+    #[inline(always)]
     pub fn icr_write_fast(self, data: u64) -> Result<(), FastError> {
         let data = checked_icr(data).map_err(|Invalid| FastError::Invalid)?;
         let message = self.message(data as u32, (data >> 32) as u32);

@@ -175,6 +175,16 @@ impl RegisterPage {
         None
     }
 
+    /// The same where mostly there is none, which takes one test.
+    #[inline]
+    pub fn highest_if_any(&self, vectors: Vectors) -> Option<u8> {
+        if self.is_empty(vectors) {
+            None
+        } else {
+            self.highest(vectors)
+        }
+    }
+
     /// Is no vector's bit set?
     #[inline]
     pub fn is_empty(&self, vectors: Vectors) -> bool {

@@ -70,6 +70,7 @@ pub const fn x2apic_intercepts(readable: u64, virtualized: Virtualized) -> Inter
 
 impl<H: Host> LocalApic<'_, H> {
     /// Moves what was posted to IRR. The vCPU's thread, interrupts on or off.
+    #[inline(always)]
     pub fn accept_posted(self, posted: &Pir) -> Harvest {
         let mut newest = None;
         for (index, &bits) in posted.iter().enumerate() {

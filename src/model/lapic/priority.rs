@@ -12,6 +12,12 @@ use super::{Host, LocalApic, Offset, Vectors, ALL_PARTS, UNKNOWN};
 /// The priority class of a vector or of a priority register: bits 7:4.
 const CLASS: u32 = 0xf0;
 
+/// The vector, if it can be delivered at that processor priority.
+#[inline(always)]
+fn above(ppr: u32, vector: u8) -> Option<u8> {
+    (u32::from(vector) & CLASS > ppr).then_some(vector)
+}
+
 impl<H: Host> LocalApic<'_, H> {
     /// The highest vector in IRR, unless there is no need to look.
     #[inline]
@@ -19,7 +25,7 @@ impl<H: Host> LocalApic<'_, H> {
         if !self.host.irr_pending().load(Ordering::Relaxed) {
             return None;
         }
-        self.regs().highest(Vectors::Irr)
+        self.regs().highest_if_any(Vectors::Irr)
     }
 
     /// Takes a vector out of IRR.
@@ -41,15 +47,25 @@ impl<H: Host> LocalApic<'_, H> {
     }
 
     /// The highest vector in service.
-    #[inline]
+    #[inline(always)]
     pub fn highest_in_service(self) -> Option<u8> {
         let parts = self.own().parts_in_service.get();
         if parts == 0 {
             return None;
         }
         match self.own().highest_in_service.get() {
-            UNKNOWN => self.regs().highest_of(Vectors::Isr, parts),
+            UNKNOWN => self.find_in_service(parts),
             vector => Some(vector as u8),
+        }
+    }
+
+    #[inline(never)]
+    fn find_in_service(self, parts: u32) -> Option<u8> {
+        if parts == ALL_PARTS {
+            // Mostly the CPU has ended it already.
+            self.regs().highest_if_any(Vectors::Isr)
+        } else {
+            self.regs().highest_of(Vectors::Isr, parts)
         }
     }
 
@@ -115,16 +131,22 @@ impl<H: Host> LocalApic<'_, H> {
         }
     }
 
-    /// The vector to deliver at that processor priority, if something is pending.
-    /// May not sleep.
-    #[inline]
-    fn deliverable(self, ppr: u32) -> Option<u8> {
-        let highest = if self.host.posts_interrupts() {
+    /// The highest vector that is pending, if [`Self::may_be_pending`]. May not
+    /// sleep.
+    #[inline(always)]
+    fn highest_pending(self) -> Option<u8> {
+        if self.host.posts_interrupts() && self.host.is_posted_outstanding() {
             self.host.sync_pir_to_irr()
         } else {
             self.regs().highest(Vectors::Irr)
-        };
-        highest.filter(|&vector| u32::from(vector) & CLASS > ppr)
+        }
+    }
+
+    /// The vector to deliver at that processor priority, if something is pending.
+    /// May not sleep.
+    #[inline(never)]
+    fn deliverable(self, ppr: u32) -> Option<u8> {
+        above(ppr, self.highest_pending()?)
     }
 
     /// May there be something pending? If not, nobody has to look.
@@ -205,7 +227,7 @@ impl<H: Host> LocalApic<'_, H> {
     ///
     /// PPR is right already, for whoever changes TPR or ISR computes it; but for
     /// APICv, where the CPU changes them.
-    #[inline]
+    #[inline(always)]
     pub fn has_interrupt(self) -> Option<u8> {
         if !self.is_hardware_enabled() || self.host.protected().load(Ordering::Relaxed) {
             return None;
@@ -216,19 +238,62 @@ impl<H: Host> LocalApic<'_, H> {
     /// The same of an APIC that is enabled, and not protected.
     #[inline(always)]
     fn enabled_has_interrupt(self) -> Option<u8> {
-        if !self.may_be_pending() {
-            return None;
+        if !self.host.posts_interrupts() {
+            if !self.host.irr_pending().load(Ordering::Relaxed) {
+                return None;
+            }
+            let ppr = self.settled_ppr();
+            return above(ppr, self.regs().highest(Vectors::Irr)?);
         }
+        if self.host.is_posted_outstanding() {
+            return self.posted_has_interrupt();
+        }
+        // Mostly there is none, and PPR does not matter.
+        let highest = self.regs().highest(Vectors::Irr)?;
         if self.own().unsettled.load() {
-            self.settle();
+            return self.unsettled_has_interrupt(highest);
         }
-        self.deliverable(self.regs().read(Offset::PPR))
+        above(self.regs().read(Offset::PPR), highest)
     }
 
-    #[cold]
-    fn settle(self) {
-        self.own().unsettled.store(self.is_apicv_active());
-        self.compute_ppr();
+    /// The same after a notification.
+    #[inline(never)]
+    fn posted_has_interrupt(self) -> Option<u8> {
+        let highest = self.host.sync_pir_to_irr()?;
+        above(self.settled_ppr(), highest)
+    }
+
+    /// The same if `highest` is what IRR has, and PPR may be another one.
+    #[inline(never)]
+    fn unsettled_has_interrupt(self, highest: u8) -> Option<u8> {
+        above(self.settle(), highest)
+    }
+
+    /// PPR as it follows from TPR and ISR.
+    #[inline(always)]
+    fn settled_ppr(self) -> u32 {
+        if self.own().unsettled.load() {
+            self.settle()
+        } else {
+            self.regs().read(Offset::PPR)
+        }
+    }
+
+    fn settle(self) -> u32 {
+        // Where interrupts are posted, these are looked for before each entry, see
+        // `unsettle`.
+        let stays = self.is_apicv_active() && !self.host.posts_interrupts();
+        self.own().unsettled.store(stays);
+        self.compute_ppr().0
+    }
+
+    /// The CPU is about to run the guest, and may change TPR and ISR by itself. The
+    /// vCPU's thread.
+    #[inline(always)]
+    pub fn unsettle(self) {
+        if self.is_apicv_active() {
+            self.own().unsettled.store(true);
+        }
     }
 
     /// Is there an interrupt for the guest to take, from this APIC, or from outside
@@ -239,7 +304,8 @@ impl<H: Host> LocalApic<'_, H> {
         if !self.is_hardware_enabled() {
             return external();
         }
-        self.lets_external_through() && external() || self.enabled_has_interrupt().is_some()
+        // A PIC has something for a guest that uses this APIC only by mistake.
+        external() && self.lets_external_through() || self.enabled_has_interrupt().is_some()
     }
 
     /// Takes the vector that [`Self::has_interrupt`] finds: it moves from IRR to

@@ -10,7 +10,7 @@ use super::super::destination::x2apic_ldr;
 use super::super::sync::Ordering;
 use super::base::{BSP, DEFAULT_ADDRESS, ENABLE};
 use super::register::{DELIVERY_MODE, LVT_MASKED};
-use super::{Host, Invalid, LocalApic, Offset, SavedRegisters, Vectors, ALL_PARTS};
+use super::{Host, Invalid, LocalApic, Offset, SavedRegisters, Vectors, ALL_PARTS, LEVELS};
 
 impl<H: Host> LocalApic<'_, H> {
     /// RESET, or with `init_event` INIT. The vCPU's thread; may sleep.
@@ -24,7 +24,7 @@ impl<H: Host> LocalApic<'_, H> {
             self.store_base(DEFAULT_ADDRESS | ENABLE | bsp);
         }
 
-        host.cancel_hrtimer();
+        self.stop_hrtimer();
 
         // INIT does not change the ID, RESET does even if it was enabled.
         if !init_event {
@@ -127,6 +127,9 @@ impl<H: Host> LocalApic<'_, H> {
             return Err(error);
         }
         self.host.copy_registers_from(from);
+        if !self.regs().is_empty(Vectors::Tmr) {
+            self.own().reception.fetch_or(LEVELS, Ordering::SeqCst);
+        }
 
         host.mark_map_dirty();
         host.recalculate_map();

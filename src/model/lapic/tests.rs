@@ -9,6 +9,7 @@ mod acceptance;
 mod base;
 mod eoi;
 mod fake;
+mod hrtimer;
 mod posted;
 mod priority;
 mod registers;

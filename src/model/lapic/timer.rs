@@ -19,6 +19,7 @@
 
 use super::super::sync::{Ordering, Relaxed};
 use super::host::Clocks;
+use super::hrtimer::Hrtimer;
 use super::register::LVT_MASKED;
 use super::{Host, LocalApic, Offset, Vectors};
 
@@ -58,10 +59,12 @@ pub struct Timer {
     mode: Relaxed<u32>,
     /// Base-2 logarithm of the divisor: 0 to 7.
     divide_shift: Relaxed<u32>,
+    /// What the hrtimer is doing.
+    pub(super) hrtimer: Hrtimer,
 }
 
 impl Timer {
-    fn is_periodic(&self) -> bool {
+    pub(super) fn is_periodic(&self) -> bool {
         self.mode.load() == MODE_PERIODIC
     }
 
@@ -115,7 +118,17 @@ impl<H: Host> LocalApic<'_, H> {
 
     /// A write to the initial count register: starts the timer.
     pub(super) fn write_initial_count(self, value: u32) {
-        if self.own().timer.is_tsc_deadline() {
+        let timer = &self.own().timer;
+        if timer.is_tsc_deadline() {
+            return;
+        }
+        let set = || {
+            self.regs().write(Offset::INITIAL_COUNT, value);
+            self.forget_pending_timer();
+            timer.counts() && self.set_target(Offset::INITIAL_COUNT)
+        };
+        // A count ends later than now.
+        if self.replace_expiry(set, || Some(timer.target.load())) {
             return;
         }
         self.cancel_timer();
@@ -131,7 +144,7 @@ impl<H: Host> LocalApic<'_, H> {
         self.regs().write(Offset::DIVIDE, value);
         self.update_divisor();
         if timer.divide_shift.load() != old && timer.period.load() != 0 {
-            self.host.cancel_hrtimer();
+            self.stop_hrtimer();
             self.rescale_target(old);
             self.restart_timer();
         }
@@ -158,6 +171,8 @@ impl<H: Host> LocalApic<'_, H> {
             self.regs().write(Offset::INITIAL_COUNT, 0);
             timer.period.store(0);
             timer.tscdeadline.store(0);
+        } else {
+            timer.hrtimer.mode_changes();
         }
         timer.mode.store(mode);
         self.limit_period();
@@ -188,15 +203,17 @@ impl<H: Host> LocalApic<'_, H> {
         if !self.takes_tscdeadline() {
             return;
         }
-        self.host.cancel_hrtimer();
-        self.own().timer.tscdeadline.store(deadline);
-        self.forget_pending_timer();
-        if self.host.has_hv_timer() {
-            self.restart_timer();
-        } else {
-            self.start_sw_deadline();
-            self.host.trace_hv_timer_state(false);
+        let set = || {
+            self.own().timer.tscdeadline.store(deadline);
+            self.forget_pending_timer();
+            deadline != 0
+        };
+        if self.replace_expiry(set, || self.when_to_expire(deadline)) {
+            return;
         }
+        self.stop_hrtimer();
+        set();
+        self.restart_timer();
     }
 
     // Times.
@@ -301,7 +318,7 @@ impl<H: Host> LocalApic<'_, H> {
     /// Disarms the timer, on both clocks, and forgets what it had pending. The
     /// vCPU's thread.
     pub fn cancel_timer(self) {
-        self.host.cancel_hrtimer();
+        self.stop_hrtimer();
         if self.host.has_hv_timer() {
             self.host.without_preemption(|| {
                 if self.is_hv_timer_in_use() {
@@ -338,7 +355,7 @@ impl<H: Host> LocalApic<'_, H> {
                 return;
             }
         } else {
-            self.host.cancel_hrtimer();
+            self.stop_hrtimer();
         }
         self.restart_timer();
     }
@@ -349,14 +366,54 @@ impl<H: Host> LocalApic<'_, H> {
             self.start_sw_timer();
             return;
         }
+        if !self.own().timer.is_periodic() && self.is_timer_pending() {
+            return;
+        }
         self.host.without_preemption(|| {
-            if !self.own().timer.is_periodic() && self.is_timer_pending() {
-                return;
-            }
             if !self.start_hv_timer() {
                 self.start_sw_timer();
             }
         });
+    }
+
+    /// Arms the timer for the expiry that `set` sets, in place of the one that
+    /// it has, on the better clock; `expires` is when in monotonic ns.
+    ///
+    /// False if there is nothing to arm, or it cannot be done this way. Then the
+    /// caller stops the timer, and does all of it again. The vCPU's thread.
+    #[inline(always)]
+    fn replace_expiry(
+        self,
+        set: impl FnOnce() -> bool,
+        expires: impl FnOnce() -> Option<i64>,
+    ) -> bool {
+        let Some(before) = self.callbacks_before() else {
+            return false;
+        };
+        if !set() {
+            return false;
+        }
+        if self.host.has_hv_timer() {
+            let replaced = self.host.without_preemption(|| {
+                let Some(expired) = self.set_hv_timer() else {
+                    if self.is_hv_timer_in_use() {
+                        self.cancel_hv_timer();
+                    }
+                    return None;
+                };
+                let retired = self.retire_hrtimer(before);
+                if retired {
+                    self.hv_timer_is_set(expired);
+                }
+                Some(retired)
+            });
+            if let Some(replaced) = replaced {
+                return replaced;
+            }
+        }
+        let replaced = expires().is_some_and(|at| self.replace_hrtimer(before, at));
+        self.host.trace_hv_timer_state(false);
+        replaced
     }
 
     fn is_hv_timer_in_use(self) -> bool {
@@ -371,20 +428,33 @@ impl<H: Host> LocalApic<'_, H> {
 
     /// Arms the CPU's timer; false if it cannot be had. Preemption is off.
     fn start_hv_timer(self) -> bool {
-        let timer = &self.own().timer;
-        let deadline = timer.tscdeadline.load();
-        if !self.host.can_use_hv_timer() || deadline == 0 {
-            return false;
-        }
-        let Some(expired) = self.host.set_hv_timer(deadline) else {
+        let Some(expired) = self.set_hv_timer() else {
             return false;
         };
-        self.host.hv_timer_in_use().store(true, Ordering::Relaxed);
-        self.host.cancel_hrtimer();
+        self.stop_hrtimer();
+        self.hv_timer_is_set(expired);
+        true
+    }
 
+    /// Sets the CPU's timer; `Some(true)` if the expiry is over. The hrtimer may
+    /// be armed as well. Preemption is off.
+    #[inline(always)]
+    fn set_hv_timer(self) -> Option<bool> {
+        let deadline = self.own().timer.tscdeadline.load();
+        if !self.host.can_use_hv_timer() || deadline == 0 {
+            return None;
+        }
+        let expired = self.host.set_hv_timer(deadline)?;
+        self.host.hv_timer_in_use().store(true, Ordering::Relaxed);
+        Some(expired)
+    }
+
+    /// The CPU's timer is the only one. Preemption is off.
+    #[inline(always)]
+    fn hv_timer_is_set(self, expired: bool) {
         // A periodic timer is left running even if it has expired: the exit
         // that follows computes the next expiry.
-        if !timer.is_periodic() {
+        if !self.own().timer.is_periodic() {
             if self.is_timer_pending() {
                 // The hrtimer was faster.
                 self.cancel_hv_timer();
@@ -394,22 +464,21 @@ impl<H: Host> LocalApic<'_, H> {
             }
         }
         self.host.trace_hv_timer_state(self.is_hv_timer_in_use());
-        true
     }
 
     /// Arms the hrtimer. Preemption is off, unless there is no other timer.
     fn start_sw_timer(self) {
-        let timer = &self.own().timer;
+        let mode = self.own().timer.mode.load();
         if self.is_hv_timer_in_use() {
             self.cancel_hv_timer();
         }
-        if !timer.is_periodic() && self.is_timer_pending() {
+        if mode != MODE_PERIODIC && self.is_timer_pending() {
             return;
         }
-        if timer.counts() {
-            self.start_sw_count();
-        } else if timer.is_tsc_deadline() {
-            self.start_sw_deadline();
+        match mode {
+            MODE_TSC_DEADLINE => self.start_sw_deadline(),
+            MODE_ONE_SHOT | MODE_PERIODIC => self.start_sw_count(),
+            _ => {}
         }
         self.host.trace_hv_timer_state(false);
     }
@@ -426,24 +495,32 @@ impl<H: Host> LocalApic<'_, H> {
             }
             self.advance_target();
         }
-        self.host.start_hrtimer(timer.target.load());
+        self.stop_repeating_hrtimer();
+        self.start_hrtimer(timer.target.load());
     }
 
     fn start_sw_deadline(self) {
         let deadline = self.own().timer.tscdeadline.load();
-        let khz = u64::from(self.host.virtual_tsc_khz());
-        if deadline == 0 || khz == 0 {
-            return;
-        }
-        let Clocks { now, tsc } = self.host.clocks();
-        let ns = cycles_to_ns(deadline.wrapping_sub(tsc), khz);
-        let advance = u64::from(self.advance_ns());
-        if deadline > tsc && ns > advance {
-            let expires = now.wrapping_add(ns as i64).wrapping_sub(advance as i64);
-            self.host.start_hrtimer(expires);
-        } else {
+        if let Some(expires) = self.when_to_expire(deadline) {
+            self.start_hrtimer(expires);
+        } else if deadline != 0 && self.host.virtual_tsc_khz() != 0 {
             self.expire(false);
         }
+    }
+
+    /// The time to arm the hrtimer for, so that a TSC deadline is met; `None` if
+    /// there is none or it is over.
+    #[inline(always)]
+    fn when_to_expire(self, deadline: u64) -> Option<i64> {
+        if deadline == 0 {
+            return None;
+        }
+        let Clocks { now, tsc } = self.host.clocks();
+        let khz = u64::from(self.host.virtual_tsc_khz());
+        let ns = cycles_to_ns(deadline.wrapping_sub(tsc), khz);
+        let advance = u64::from(self.advance_ns());
+        (deadline > tsc && ns > advance)
+            .then(|| now.wrapping_add(ns as i64).wrapping_sub(advance as i64))
     }
 
     // Expiry.
@@ -485,11 +562,13 @@ impl<H: Host> LocalApic<'_, H> {
     pub fn timer_expired(self) -> Option<i64> {
         let timer = &self.own().timer;
         self.expire(true);
-        if !timer.is_periodic() || timer.period.load() == 0 {
-            return None;
-        }
-        self.advance_target();
-        Some(timer.target.load())
+        let repeats = timer.is_periodic() && timer.period.load() != 0;
+        let again = repeats.then(|| {
+            self.advance_target();
+            timer.target.load()
+        });
+        timer.hrtimer.callback_ends();
+        again
     }
 
     /// The CPU's timer has made the guest exit. The vCPU's thread.
@@ -527,14 +606,6 @@ impl<H: Host> LocalApic<'_, H> {
     /// The TSC has changed while the CPU's timer was armed.
     pub fn restart_hv_timer(self) {
         self.restart_timer();
-    }
-
-    /// The vCPU has moved to another CPU: the hrtimer follows it, unless its
-    /// callback posts, in which case it is better off elsewhere.
-    pub fn migrate_timer(self) {
-        if !self.host.can_post_timer_interrupt() && self.host.cancel_hrtimer() {
-            self.host.restart_hrtimer();
-        }
     }
 
     // Delivery.

@@ -43,6 +43,18 @@ fn tmr_follows_the_trigger_mode_of_each_acceptance() {
 }
 
 #[test]
+fn tmr_follows_an_edge_after_a_restored_level_too() {
+    let old = Machine::enabled();
+    old.level_interrupt(0x44);
+    let mut saved = old.saved();
+    let new = Machine::enabled();
+    new.apic().restore(&mut saved).unwrap();
+    assert!(new.regs.test(Vectors::Tmr, 0x44));
+    new.interrupt(0x44);
+    assert!(!new.regs.test(Vectors::Tmr, 0x44));
+}
+
+#[test]
 fn tmr_is_settled_before_the_interrupt_is_delivered() {
     // A posted delivery leaves IRR alone, so TMR alone must have changed.
     let machine = Machine::enabled();

@@ -96,6 +96,15 @@ pub struct Machine {
     pub has_hv_timer: Cell<bool>,
     pub hv_timer_refuses: Cell<bool>,
     pub callback_is_late: Cell<bool>,
+    pub callback_is_slow: Cell<bool>,
+    pub callback_runs: Cell<bool>,
+    /// The callback runs in another thread; this lets it.
+    pub yields: Cell<Option<fn()>>,
+    pub cancels: Cell<u32>,
+    /// The lock of the hrtimer's queue.
+    queue: AtomicU32,
+    /// Whatever the hrtimer is armed for comes before its caller goes on.
+    pub arrives_at_once: Cell<bool>,
     pub can_post: Cell<bool>,
     pub in_guest: Cell<bool>,
     pub wants_to_run: Cell<bool>,
@@ -163,6 +172,12 @@ impl Machine {
             has_hv_timer: false.into(),
             hv_timer_refuses: false.into(),
             callback_is_late: false.into(),
+            callback_is_slow: false.into(),
+            callback_runs: false.into(),
+            yields: None.into(),
+            cancels: 0.into(),
+            queue: 0.into(),
+            arrives_at_once: false.into(),
             can_post: false.into(),
             in_guest: false.into(),
             wants_to_run: true.into(),
@@ -284,6 +299,34 @@ impl Machine {
         }
         self.now.set(end);
         runs
+    }
+
+    /// What follows, until the next access to an atomic, is one step: loom, which
+    /// changes the thread there, has to see that it depends on what others do.
+    pub fn lock_queue(&self) {
+        self.queue.fetch_or(1, Ordering::SeqCst);
+    }
+
+    /// Has the hrtimer's callback just begun on another CPU?
+    fn callback_begins(&self) -> bool {
+        let begins = self.callback_is_late.get()
+            && self.hrtimer.get().is_some_and(|at| at <= self.now.get());
+        if begins {
+            self.hrtimer.set(None);
+        }
+        begins
+    }
+
+    /// The callback does all that it does. Who has armed the hrtimer meanwhile
+    /// has the last word.
+    pub fn callback_ends(&self) {
+        let again = self.apic().timer_expired();
+        self.callback_runs.set(false);
+        if self.hrtimer.get().is_none() {
+            self.hrtimer.set(again);
+        } else {
+            assert_eq!(again, None, "the time of a queued hrtimer is written");
+        }
     }
 
     /// The guest's TSC.
@@ -459,17 +502,37 @@ impl Host for Machine {
     }
 
     fn start_hrtimer(&self, expires: i64) {
+        self.lock_queue();
+        let begins = self.callback_begins();
         self.last_hrtimer.set(expires);
         self.hrtimer.set(Some(expires));
+        if self.arrives_at_once.get() {
+            self.advance(expires - self.now.get());
+        }
+        if begins {
+            self.callback_runs.set(true);
+            if !self.callback_is_slow.get() {
+                self.callback_ends();
+            }
+        }
     }
     fn cancel_hrtimer(&self) -> bool {
-        if self.callback_is_late.get() && self.hrtimer.get().is_some_and(|at| at <= self.now.get())
-        {
-            // It has just begun on another CPU, and is waited for.
-            self.hrtimer.set(None);
-            self.apic().timer_expired();
+        self.cancels.set(self.cancels.get() + 1);
+        if let Some(yields) = self.yields.get() {
+            self.lock_queue();
+            while self.callback_runs.get() {
+                yields();
+                self.lock_queue();
+            }
+        } else if self.callback_begins() || self.callback_runs.get() {
+            // It is waited for.
+            self.callback_ends();
         }
         self.hrtimer.take().is_some()
+    }
+    fn is_hrtimer_running(&self) -> bool {
+        self.lock_queue();
+        self.callback_runs.get()
     }
     fn restart_hrtimer(&self) {
         self.hrtimer.set(Some(self.last_hrtimer.get()));
@@ -540,6 +603,9 @@ impl Host for Machine {
     }
     fn posts_interrupts(&self) -> bool {
         self.posted.borrow().is_some()
+    }
+    fn is_posted_outstanding(&self) -> bool {
+        self.posted.borrow().as_ref().is_some_and(|p| !p.is_empty())
     }
     fn sync_pir_to_irr(&self) -> Option<u8> {
         for vector in self

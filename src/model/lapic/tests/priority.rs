@@ -350,3 +350,29 @@ fn what_was_asked_for_in_vain_is_asked_for_once_more() {
     assert_eq!(machine.apic().has_interrupt(), Some(0x45));
     assert!(!machine.apic().set_irr(0x45));
 }
+
+#[test]
+fn with_apicv_what_the_cpu_changes_counts_from_the_next_entry_on() {
+    let machine = Machine::enabled();
+    machine.posted.replace(Some(Vec::new()));
+    machine.apicv_active.store(true, Ordering::Relaxed);
+    machine.apic().update_apicv();
+    machine.regs.set(Vectors::Irr, 0x51);
+    assert_eq!(machine.apic().has_interrupt(), Some(0x51));
+
+    // The CPU takes another one.
+    machine.apic().unsettle();
+    machine.regs.set_in_service(0x91);
+    assert_eq!(machine.apic().has_interrupt(), None);
+    assert_eq!(machine.regs.read(Offset::PPR), 0x90);
+    machine.apic().unsettle();
+    machine.regs.clear_in_service(0x91);
+    assert_eq!(machine.apic().has_interrupt(), Some(0x51));
+
+    // Without posted interrupts nothing comes before each entry.
+    machine.posted.replace(None);
+    machine.apic().update_apicv();
+    assert_eq!(machine.apic().has_interrupt(), Some(0x51));
+    machine.regs.set_in_service(0x91);
+    assert_eq!(machine.apic().has_interrupt(), None);
+}

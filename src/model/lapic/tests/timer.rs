@@ -6,9 +6,10 @@ use super::fake::{Event, Machine};
 use super::lapic::{Offset, Vectors};
 use super::sync::Ordering;
 
-const ONE_SHOT: u32 = 0x40;
-const PERIODIC: u32 = 0x2_0040;
-const TSC_DEADLINE: u32 = 0x4_0040;
+// LVT entries, of vector 0x40.
+pub(super) const ONE_SHOT: u32 = 0x40;
+pub(super) const PERIODIC: u32 = 0x2_0040;
+pub(super) const TSC_DEADLINE: u32 = 0x4_0040;
 
 /// The timer counts ns, and delivers vector 0x40.
 fn timer(lvt: u32) -> Machine {
