@@ -354,8 +354,11 @@ impl<H: Host> LocalApic<'_, H> {
             if !self.is_hv_timer_in_use() {
                 return;
             }
-        } else {
+        } else if timer.is_tsc_deadline() {
             self.stop_hrtimer();
+        } else {
+            // The mode that there is not: what was armed in another one stays.
+            return;
         }
         self.restart_timer();
     }

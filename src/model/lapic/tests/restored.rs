@@ -311,3 +311,17 @@ fn a_count_does_not_follow_the_tsc_on_either_clock() {
         assert_eq!(machine.hv_timer.get(), hv_timer.map(|tsc| tsc + 4242));
     }
 }
+
+#[test]
+fn what_was_armed_stays_in_the_mode_that_there_is_not() {
+    let machine = Machine::enabled();
+    machine.apic().begin_run();
+    machine.write(Offset::LVT_TIMER, 0x41);
+    machine.write(Offset::INITIAL_COUNT, 1_000_000);
+    machine.write(Offset::LVT_TIMER, 0x6_0041);
+    let armed = machine.hrtimer.get();
+    assert!(armed.is_some());
+    machine.tsc_offset.set(machine.tsc_offset.get() + 4242);
+    machine.apic().follow_tsc();
+    assert_eq!(machine.hrtimer.get(), armed);
+}
