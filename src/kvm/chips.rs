@@ -202,6 +202,12 @@ impl Chips {
         self.pic_output.load(Ordering::Relaxed)
     }
 
+    /// The same for KVM, which looks at it by itself; a `bool` of C's, as long as
+    /// the chips are there.
+    pub(super) fn pic_output_ptr(&self) -> *const bool {
+        self.pic_output.as_ptr()
+    }
+
     /// INTA cycles of a vCPU; returns the vector.
     pub(super) fn acknowledge_pic(&self) -> u8 {
         let step = self.with_pic(|pic, _| pic.acknowledge());

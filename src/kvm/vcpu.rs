@@ -4,6 +4,7 @@
 //! asks of KVM is in `host`.
 
 use super::bindings;
+use super::chips::Chips;
 use super::field::Field;
 use super::posted::Posted;
 use super::stats::Event;
@@ -118,11 +119,15 @@ impl Vcpu {
                 hyperv: Field::new(raw.hyperv),
             }
         };
+        let lapic = bindings::kvm_lapic {
+            extint: extint(vm),
+            ..Default::default()
+        };
         // INVARIANT: `repr(C)` puts `lapic` first; KVM fills in what it says
         // before `lapic_init`; a vCPU's VM outlives it.
         Ok(KBox::new(
             Self {
-                lapic: UnsafeCell::new(bindings::kvm_lapic::default()),
+                lapic: UnsafeCell::new(lapic),
                 vm: vm.into(),
                 fields,
                 id: raw.vcpu_id,
@@ -299,6 +304,14 @@ impl Vcpu {
         }
         set_vector(vectors, vector);
     }
+}
+
+/// What, beside `irr_pending`, says whether a vCPU may have an interrupt to take;
+/// null if these two do not: where interrupts are posted, and where user space has
+/// the PIC.
+fn extint(vm: &Vm) -> *const bool {
+    let chips = vm.chips().filter(|_| !vm.has_posted_interrupts());
+    chips.map_or(core::ptr::null(), Chips::pic_output_ptr)
 }
 
 /// Sets a vector's bit in a bitmap that only this thread changes.
