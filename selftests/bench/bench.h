@@ -136,4 +136,7 @@ extern const u32 nr_boots;
 bool count_boot(enum provider provider, u32 vcpus, struct count *create, struct count *map);
 void measure_memory(enum provider provider, long *vm_bytes, long *vcpu_bytes);
 
+/* memory.c: the memory that the kernel does not use, in bytes. */
+long memory_free(void);
+
 #endif /* FERRIC_SELFTESTS_BENCH_H */

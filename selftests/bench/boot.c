@@ -108,47 +108,21 @@ bool count_boot(enum provider provider, u32 vcpus, struct count *create, struct 
 	return ok;
 }
 
-/* In bytes, with the pages that are on the lists of the CPUs. */
-static long free_memory(void)
-{
-	char line[256];
-	long pages = 0, number;
-	FILE *file;
-
-	usleep(SETTLE_US);
-	/* Each CPU's own counters into the sum. */
-	file = fopen("/proc/sys/vm/stat_refresh", "r");
-	TEST_ASSERT(file, "cannot open /proc/sys/vm/stat_refresh");
-	while (fgets(line, sizeof(line), file))
-		;
-	fclose(file);
-	file = fopen("/proc/zoneinfo", "r");
-	TEST_ASSERT(file, "cannot open /proc/zoneinfo");
-	while (fgets(line, sizeof(line), file)) {
-		if (sscanf(line, " nr_free_pages %ld", &number) == 1 ||
-		    sscanf(line, " count: %ld", &number) == 1)
-			pages += number;
-	}
-	fclose(file);
-	return pages * getpagesize();
-}
-
-/* What the kernel has cached of its own objects is not seen. */
 void measure_memory(enum provider provider, long *vm_bytes, long *vcpu_bytes)
 {
 	struct kvm_vm *vms[NR_VMS];
 	int *fds = fds_alloc(NR_VCPUS);
-	long before = free_memory(), after;
+	long before = memory_free(), after;
 	int i;
 
 	for (i = 0; i < NR_VMS; i++)
 		vms[i] = vm_create_for(provider);
-	after = free_memory();
+	after = memory_free();
 	*vm_bytes = (before - after) / NR_VMS;
 	vcpus_create(vms[0], fds, NR_VCPUS);
 	vcpus_prepare(fds, NR_VCPUS);
 	vcpus_enable(fds, NR_VCPUS);
-	*vcpu_bytes = (after - free_memory()) / NR_VCPUS;
+	*vcpu_bytes = (after - memory_free()) / NR_VCPUS;
 	vcpus_close(fds, NR_VCPUS);
 	for (i = 0; i < NR_VMS; i++)
 		kvm_vm_free(vms[i]);

@@ -9,7 +9,7 @@ use super::pit::Pit;
 use super::stats::Event;
 use super::vcpu::Vcpu;
 use super::vm::Vm;
-use crate::model::ioapic::{self, Eoi, EoiSource, IoApic, Rescan, RtcStatus, Version};
+use crate::model::ioapic::{self, Eoi, EoiSource, Rescan, Version};
 use crate::model::message::Message;
 use crate::model::pic::{self, Pic, Step};
 use crate::model::pit;
@@ -71,12 +71,13 @@ impl Chips {
     /// `kvm` must outlive the chips, and no vCPU may run before
     /// [`Vm`] has been attached to it.
     pub(super) unsafe fn new(kvm: NonNull<bindings::kvm>) -> Result<Pin<KBox<Self>>> {
+        let rtc_vectors = RtcVectors(KBox::init(pin_init::init_zeroed(), GFP_KERNEL_ACCOUNT)?);
         let mut chips = KBox::pin_init(
             pin_init!(Self {
                 kvm,
                 pic <- new_spinlock!(Pic::new(), "ferric::pic"),
                 pic_output: AtomicBool::new(false),
-                ioapic <- new_spinlock!(reset_ioapic(), "ferric::ioapic"),
+                ioapic <- new_spinlock!(IoApic::with(rtc_vectors), "ferric::ioapic"),
                 delayed_injection: Opaque::zeroed(),
                 devices: Devices::new(*kvm),
                 pit: SetOnce::new(),
@@ -404,19 +405,26 @@ impl PinnedDrop for Chips {
     }
 }
 
-/// Writes the I/O APIC's reset state where it is to be: it is too large for
-/// the kernel's stack.
-fn reset_ioapic() -> impl Init<IoApic> {
-    static RESET: IoApic = IoApic::new();
-    // SAFETY: The closure initialises all of `slot`, by a copy of a valid value
-    // of a type that owns nothing.
-    unsafe {
-        pin_init::init_from_closure(|slot: *mut IoApic| {
-            core::ptr::copy_nonoverlapping(&RESET, slot, 1);
-            Ok(())
-        })
+/// The vectors that vCPUs owe the EOI of to the RTC, by ID. On their own they fill
+/// a page, and the other chips half of one.
+pub(super) struct RtcVectors(KBox<[u8; ioapic::MAX_VCPU_IDS]>);
+
+impl AsRef<[u8]> for RtcVectors {
+    fn as_ref(&self) -> &[u8] {
+        &*self.0
     }
 }
+
+impl AsMut<[u8]> for RtcVectors {
+    fn as_mut(&mut self) -> &mut [u8] {
+        &mut *self.0
+    }
+}
+
+/// Who owes the RTC an EOI.
+pub(super) type RtcStatus = ioapic::RtcStatus<RtcVectors>;
+
+type IoApic = ioapic::IoApic<RtcVectors>;
 
 fn pic_chip(id: u32) -> pic::Chip {
     if id == bindings::KVM_IRQCHIP_PIC_MASTER {
@@ -458,7 +466,7 @@ impl pic::Host for PicHost<'_> {
 /// What the I/O APIC needs from the VM.
 struct IoApicHost<'a>(&'a Chips);
 
-impl ioapic::Host for IoApicHost<'_> {
+impl ioapic::Host<RtcVectors> for IoApicHost<'_> {
     fn deliver(&mut self, message: &Message, rtc: Option<&mut RtcStatus>) -> i32 {
         let vm = self.0.vm();
         let result = vm.deliver(None, message, rtc);

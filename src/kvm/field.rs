@@ -2,6 +2,7 @@
 
 //! Fields of KVM's structures that ferric reads and writes in place.
 
+use core::marker::PhantomData;
 use core::ops::Deref;
 use core::ptr::NonNull;
 
@@ -39,3 +40,40 @@ impl<T> Deref for Field<T> {
 unsafe impl<T: Sync> Send for Field<T> {}
 // SAFETY: As above.
 unsafe impl<T: Sync> Sync for Field<T> {}
+
+/// A field of KVM's, by its offset in the object that it is in: a quarter of a
+/// [`Field`], for what is rarely used.
+///
+/// # Invariants
+///
+/// `offset` is that of a field that a [`Field`] of the same type may be made of.
+pub(super) struct FieldAt<T> {
+    offset: u16,
+    field: PhantomData<fn() -> T>,
+}
+
+impl<T> FieldAt<T> {
+    /// # Safety
+    ///
+    /// `field` must be in the object at `base`, in its first 64 KiB, and the type's
+    /// invariants must hold.
+    pub(super) unsafe fn new<F, B>(field: *mut F, base: *mut B) -> Self {
+        // INVARIANT: By this function's requirements.
+        Self {
+            // CAST: By this function's requirements it fits.
+            offset: (field.addr() - base.addr()) as u16,
+            field: PhantomData,
+        }
+    }
+
+    /// The field.
+    ///
+    /// # Safety
+    ///
+    /// `base` must be the object that this was made for, and live for `'a`.
+    #[inline(always)]
+    pub(super) unsafe fn of<'a, B>(&self, base: *mut B) -> &'a T {
+        // SAFETY: By this function's requirements and the type invariants.
+        unsafe { &*base.byte_add(self.offset.into()).cast::<T>() }
+    }
+}

@@ -361,6 +361,8 @@ void ferric_vcpu_fields(struct kvm_vcpu *vcpu, struct ferric_vcpu_fields *f)
 	struct kvm_vcpu_arch *arch = &vcpu->arch;
 
 	BUILD_BUG_ON(FERRIC_REQ_EVENT != (KVM_REQ_EVENT & KVM_REQUEST_MASK));
+	/* For those that are kept as offsets. */
+	BUILD_BUG_ON(sizeof(struct kvm_vcpu) > U16_MAX);
 	*f = (struct ferric_vcpu_fields) {
 		.apic_base = &arch->apic_base,
 		.ioapic_handled_vectors = arch->ioapic_handled_vectors,

@@ -5,7 +5,7 @@
 
 use super::bindings;
 use super::chips::Chips;
-use super::field::Field;
+use super::field::{Field, FieldAt};
 use super::posted::Posted;
 use super::stats::Event;
 use super::vm::Vm;
@@ -26,20 +26,21 @@ struct Fields {
     apic_base: Field<AtomicU64>,
     handled_vectors: Field<[AtomicU64; 4]>,
     attention: Field<AtomicU64>,
-    arbitration_priority: Field<AtomicU32>,
-    pending_ioapic_eoi: Field<AtomicU32>,
-    stale_pending_eoi: Field<AtomicU32>,
     pv_eoi_msr: Field<AtomicU64>,
-    l1_tsc_offset: Field<AtomicU64>,
-    l1_tsc_ratio: Field<AtomicU64>,
     virtual_tsc_khz: Field<AtomicU32>,
-    pv_unhalted: Field<AtomicBool>,
-    tpr_access_reporting: Field<AtomicBool>,
-    index: Field<AtomicU32>,
-    /// What user space injects in split mode, or [`NO_VECTOR`].
-    external_vector: Field<AtomicU32>,
     /// `struct kvm_vcpu_hv`, or null.
     hyperv: Field<AtomicU64>,
+    // See [`Vcpu::rare`].
+    arbitration_priority: FieldAt<AtomicU32>,
+    pending_ioapic_eoi: FieldAt<AtomicU32>,
+    stale_pending_eoi: FieldAt<AtomicU32>,
+    l1_tsc_offset: FieldAt<AtomicU64>,
+    l1_tsc_ratio: FieldAt<AtomicU64>,
+    pv_unhalted: FieldAt<AtomicBool>,
+    tpr_access_reporting: FieldAt<AtomicBool>,
+    index: FieldAt<AtomicU32>,
+    /// What user space injects in split mode, or [`NO_VECTOR`].
+    external_vector: FieldAt<AtomicU32>,
 }
 
 /// `highest_stale_pending_ioapic_eoi` or `pending_external_vector` when there is
@@ -105,18 +106,18 @@ impl Vcpu {
                 apic_base: Field::new(raw.apic_base),
                 handled_vectors: Field::new(raw.ioapic_handled_vectors),
                 attention: Field::new(raw.apic_attention),
-                arbitration_priority: Field::new(raw.apic_arb_prio),
-                pending_ioapic_eoi: Field::new(raw.pending_ioapic_eoi),
-                stale_pending_eoi: Field::new(raw.highest_stale_pending_ioapic_eoi),
                 pv_eoi_msr: Field::new(raw.pv_eoi_msr),
-                l1_tsc_offset: Field::new(raw.l1_tsc_offset),
-                l1_tsc_ratio: Field::new(raw.l1_tsc_scaling_ratio),
                 virtual_tsc_khz: Field::new(raw.virtual_tsc_khz),
-                pv_unhalted: Field::new(raw.pv_unhalted),
-                tpr_access_reporting: Field::new(raw.tpr_access_reporting),
-                index: Field::new(raw.vcpu_idx),
-                external_vector: Field::new(raw.pending_external_vector),
                 hyperv: Field::new(raw.hyperv),
+                arbitration_priority: FieldAt::new(raw.apic_arb_prio, vcpu),
+                pending_ioapic_eoi: FieldAt::new(raw.pending_ioapic_eoi, vcpu),
+                stale_pending_eoi: FieldAt::new(raw.highest_stale_pending_ioapic_eoi, vcpu),
+                l1_tsc_offset: FieldAt::new(raw.l1_tsc_offset, vcpu),
+                l1_tsc_ratio: FieldAt::new(raw.l1_tsc_scaling_ratio, vcpu),
+                pv_unhalted: FieldAt::new(raw.pv_unhalted, vcpu),
+                tpr_access_reporting: FieldAt::new(raw.tpr_access_reporting, vcpu),
+                index: FieldAt::new(raw.vcpu_idx, vcpu),
+                external_vector: FieldAt::new(raw.pending_external_vector, vcpu),
             }
         };
         let lapic = bindings::kvm_lapic {
@@ -177,6 +178,13 @@ impl Vcpu {
         unsafe { (*self.lapic.get()).vcpu }
     }
 
+    /// A field of KVM's vCPU.
+    #[inline(always)]
+    fn rare<T>(&self, field: &FieldAt<T>) -> &T {
+        // SAFETY: `fields` is of this vCPU.
+        unsafe { field.of(self.as_kvm_vcpu()) }
+    }
+
     /// Posted interrupts, if the CPU has them.
     #[inline(always)]
     pub(super) fn posted(&self) -> Option<&Posted> {
@@ -208,7 +216,7 @@ impl Vcpu {
 
     /// The vCPU's index in the VM. Meaningful once the vCPU is online.
     pub(super) fn index(&self) -> u32 {
-        self.fields.index.load(Ordering::Relaxed)
+        self.rare(&self.fields.index).load(Ordering::Relaxed)
     }
 
     /// How the APIC is addressed; none if it is globally disabled.
@@ -252,7 +260,11 @@ impl Vcpu {
     fn has_external_interrupt(&self) -> bool {
         match self.vm().chips() {
             Some(chips) => chips.pic_output(),
-            None => self.fields.external_vector.load(Ordering::Relaxed) != NO_VECTOR,
+            None => {
+                self.rare(&self.fields.external_vector)
+                    .load(Ordering::Relaxed)
+                    != NO_VECTOR
+            }
         }
     }
 
@@ -272,7 +284,7 @@ impl Vcpu {
             return match self.vm().chips() {
                 Some(chips) => Some(chips.acknowledge_pic()),
                 None => {
-                    let vector = &self.fields.external_vector;
+                    let vector = self.rare(&self.fields.external_vector);
                     let taken = vector.load(Ordering::Relaxed);
                     vector.store(NO_VECTOR, Ordering::Relaxed);
                     Some(taken as u8)
@@ -296,7 +308,7 @@ impl Vcpu {
             }
             // It is in flight from a destination that the entry had before:
             // only this one EOI matters.
-            let stale = &self.fields.stale_pending_eoi;
+            let stale = self.rare(&self.fields.stale_pending_eoi);
             let highest = stale.load(Ordering::Relaxed);
             if highest == NO_VECTOR || u32::from(vector) > highest {
                 stale.store(vector.into(), Ordering::Relaxed);

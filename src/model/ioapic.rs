@@ -135,13 +135,13 @@ pub struct Eoi {
 
 /// What the I/O APIC needs from its surroundings. All calls come under the
 /// owner's lock, must not sleep and must not call back into the [`IoApic`].
-pub trait Host {
+pub trait Host<V = [u8; MAX_VCPU_IDS]> {
     /// Delivers `message` to the local APICs.
     ///
     /// Returns KVM's account: negative if no local APIC is addressed, else the
     /// number of those that took it (0: discarded or coalesced). With `rtc`,
     /// calls [`RtcStatus::record`] for each vCPU that took it.
-    fn deliver(&mut self, message: &Message, rtc: Option<&mut RtcStatus>) -> i32;
+    fn deliver(&mut self, message: &Message, rtc: Option<&mut RtcStatus<V>>) -> i32;
 
     /// Is an edge-triggered interrupt's EOI hidden from us by hardware, i.e.
     /// is APICv or AVIC active for the VM?
@@ -178,10 +178,9 @@ pub trait Host {
 
 /// The I/O APIC.
 ///
-/// About 5 KiB, most of it for the RTC: not to be moved about on a kernel
-/// stack. An owner copies it to its place from a static made of [`Self::new`].
+/// Most of it is what the RTC needs, of which `V` is 4 KiB.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IoApic {
+pub struct IoApic<V = [u8; MAX_VCPU_IDS]> {
     version: Version,
     base_address: u64,
     ioregsel: u32,
@@ -195,7 +194,7 @@ pub struct IoApic {
     irr_delivered: u32,
     /// EOIs in a row that found the line still high, by pin.
     successive_eois: [u32; PINS],
-    rtc: RtcStatus,
+    rtc: RtcStatus<V>,
 }
 
 impl Default for IoApic {
@@ -207,6 +206,13 @@ impl Default for IoApic {
 impl IoApic {
     /// The chip after a reset, all pins masked and low.
     pub const fn new() -> Self {
+        Self::with([0; MAX_VCPU_IDS])
+    }
+}
+
+impl<V> IoApic<V> {
+    /// The same with that memory of [`MAX_VCPU_IDS`] bytes, whatever is in there.
+    pub const fn with(rtc_vectors: V) -> Self {
         Self {
             version: Version::I82093AA,
             base_address: DEFAULT_BASE,
@@ -218,10 +224,12 @@ impl IoApic {
             lines: Lines::new(),
             irr_delivered: 0,
             successive_eois: [0; PINS],
-            rtc: RtcStatus::new(),
+            rtc: RtcStatus::new(rtc_vectors),
         }
     }
+}
 
+impl<V: AsRef<[u8]> + AsMut<[u8]>> IoApic<V> {
     /// Makes it another I/O APIC, before anybody uses it. No part of the saved
     /// state: whoever restores it has to have the same.
     pub fn set_version(&mut self, version: Version) {
@@ -246,7 +254,7 @@ impl IoApic {
     }
 
     /// Restores a state, whatever it says, and raises the pins pending in it.
-    pub fn set_state(&mut self, state: &State, host: &mut impl Host) {
+    pub fn set_state(&mut self, state: &State, host: &mut impl Host<V>) {
         self.base_address = state.base_address;
         self.ioregsel = state.ioregsel;
         self.id = state.id;
@@ -279,7 +287,7 @@ impl IoApic {
         source: u32,
         level: bool,
         line_status: bool,
-        host: &mut impl Host,
+        host: &mut impl Host<V>,
     ) -> i32 {
         let pin = pin as usize;
         if pin >= PINS {
@@ -294,7 +302,7 @@ impl IoApic {
         pin: usize,
         level: bool,
         line_status: bool,
-        host: &mut impl Host,
+        host: &mut impl Host<V>,
     ) -> i32 {
         let entry = self.redirtbl[pin];
         let result = if level {
@@ -312,7 +320,7 @@ impl IoApic {
         pin: usize,
         entry: RedirectionEntry,
         line_status: bool,
-        host: &mut impl Host,
+        host: &mut impl Host<V>,
     ) -> i32 {
         let edge = entry.trigger() == Trigger::Edge;
         // AVIC and APICv complete the EOI of an edge-triggered interrupt
@@ -336,7 +344,7 @@ impl IoApic {
 
     /// Delivers the interrupt of `pin`, unless it is masked or waits for an
     /// EOI. Result as of [`Self::set_line`].
-    fn service(&mut self, pin: usize, line_status: bool, host: &mut impl Host) -> i32 {
+    fn service(&mut self, pin: usize, line_status: bool, host: &mut impl Host<V>) -> i32 {
         let entry = self.redirtbl[pin];
         let level = entry.trigger().is_level();
         if entry.masked() || (level && entry.remote_irr()) {
@@ -367,7 +375,7 @@ impl IoApic {
     ///
     /// Where there is an EOI register, an EOI that the guest has suppressed is
     /// not ours yet.
-    pub fn begin_eoi(&mut self, eoi: &Eoi, host: &mut impl Host) -> Option<usize> {
+    pub fn begin_eoi(&mut self, eoi: &Eoi, host: &mut impl Host<V>) -> Option<usize> {
         self.end_rtc(eoi.vcpu_id, eoi.vector, host);
         if self.version == Version::WithEoi && eoi.suppressed && eoi.trigger.is_level() {
             return None;
@@ -377,7 +385,12 @@ impl IoApic {
 
     /// Ends the interrupt of `pin`, whose notifiers have been called, and
     /// returns the next pin with that vector, for which the same is to be done.
-    pub fn continue_eoi(&mut self, eoi: &Eoi, pin: usize, host: &mut impl Host) -> Option<usize> {
+    pub fn continue_eoi(
+        &mut self,
+        eoi: &Eoi,
+        pin: usize,
+        host: &mut impl Host<V>,
+    ) -> Option<usize> {
         if pin >= PINS {
             return None;
         }
@@ -404,7 +417,7 @@ impl IoApic {
     }
 
     /// Ends the interrupt of `pin`, whose notifiers have been called.
-    pub fn end_directed(&mut self, vector: u8, pin: usize, host: &mut impl Host) {
+    pub fn end_directed(&mut self, vector: u8, pin: usize, host: &mut impl Host<V>) {
         if pin < PINS && self.waits_for(vector, pin) {
             self.end_interrupt(pin, host);
         }
@@ -415,7 +428,7 @@ impl IoApic {
         entry.vector() == vector && entry.trigger().is_level() && entry.remote_irr()
     }
 
-    fn end_interrupt(&mut self, pin: usize, host: &mut impl Host) {
+    fn end_interrupt(&mut self, pin: usize, host: &mut impl Host<V>) {
         let entry = self.redirtbl[pin].with_remote_irr(false);
         self.redirtbl[pin] = entry;
         if entry.masked() || self.irr & bit(pin) == 0 {
@@ -440,7 +453,7 @@ impl IoApic {
     }
 
     /// Delivers the interrupts that [`Host::delay_injection`] has put off.
-    pub fn inject_delayed(&mut self, host: &mut impl Host) {
+    pub fn inject_delayed(&mut self, host: &mut impl Host<V>) {
         for pin in 0..PINS {
             let entry = self.redirtbl[pin];
             if entry.trigger().is_level() && self.irr & bit(pin) != 0 && !entry.remote_irr() {
@@ -450,7 +463,7 @@ impl IoApic {
     }
 
     /// Tells which EOIs the vCPU `vcpu_id` has to report.
-    pub fn scan(&self, vcpu_id: u32, host: &impl Host, mut visit: impl FnMut(EoiSource)) {
+    pub fn scan(&self, vcpu_id: u32, host: &impl Host<V>, mut visit: impl FnMut(EoiSource)) {
         if let Some(vector) = self.rtc.owed_by(vcpu_id) {
             visit(EoiSource::InFlight(vector));
         }
@@ -510,7 +523,7 @@ impl IoApic {
     /// A write of 1 or 2 bytes is zero-extended, of one of 8 the lower half
     /// counts; writes of other lengths, or anywhere but at offsets 0x00 and
     /// 0x10, are ignored.
-    pub fn write(&mut self, address: u64, data: &[u8], host: &mut impl Host) -> bool {
+    pub fn write(&mut self, address: u64, data: &[u8], host: &mut impl Host<V>) -> bool {
         if !self.contains(address) {
             return false;
         }
@@ -528,7 +541,7 @@ impl IoApic {
         true
     }
 
-    fn write_indirect(&mut self, value: u32, host: &mut impl Host) {
+    fn write_indirect(&mut self, value: u32, host: &mut impl Host<V>) {
         match self.ioregsel {
             REG_VERSION | REG_ARBITRATION => {}
             REG_ID => self.id = (value >> 24) & 0xf,
@@ -540,7 +553,7 @@ impl IoApic {
         }
     }
 
-    fn write_entry(&mut self, pin: usize, upper: bool, value: u32, host: &mut impl Host) {
+    fn write_entry(&mut self, pin: usize, upper: bool, value: u32, host: &mut impl Host<V>) {
         let before = self.redirtbl[pin];
         let now = before.written(upper, value);
         self.redirtbl[pin] = now;
@@ -593,7 +606,7 @@ impl IoApic {
     pub fn restore_rtc(
         &mut self,
         vcpu_id: u32,
-        host: &mut impl Host,
+        host: &mut impl Host<V>,
         pending: impl FnOnce(&Message) -> Option<bool>,
     ) {
         let message = self.redirtbl[RTC_PIN].message();
@@ -617,7 +630,7 @@ impl IoApic {
         }
     }
 
-    fn restore_rtc_all(&mut self, host: &impl Host) {
+    fn restore_rtc_all(&mut self, host: &impl Host<V>) {
         let message = self.redirtbl[RTC_PIN].message();
         self.rtc.reset();
         let rtc = &mut self.rtc;
@@ -630,7 +643,7 @@ impl IoApic {
     }
 
     /// `vcpu_id` has completed `vector`: was it the RTC's?
-    fn end_rtc(&mut self, vcpu_id: u32, vector: u8, host: &impl Host) {
+    fn end_rtc(&mut self, vcpu_id: u32, vector: u8, host: &impl Host<V>) {
         if self.rtc.owed_by(vcpu_id) == Some(vector) && !self.rtc.remove(vcpu_id) {
             self.restore_rtc_all(host);
         }
@@ -638,7 +651,7 @@ impl IoApic {
 
     /// Looks for a vCPU that `entry` addresses and that has no EOI of its
     /// vector outstanding. KVM stops at the first.
-    fn find_accelerated_eoi(&mut self, entry: RedirectionEntry, host: &impl Host) {
+    fn find_accelerated_eoi(&mut self, entry: RedirectionEntry, host: &impl Host<V>) {
         let mut completed = None;
         host.for_each_target(&entry.message(), |vcpu_id, pending| {
             if pending {

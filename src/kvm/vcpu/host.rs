@@ -128,8 +128,9 @@ impl Host for Vcpu {
 
     fn l1_tsc_clock(&self) -> (u64, u64) {
         (
-            self.fields.l1_tsc_offset.load(Ordering::Relaxed),
-            self.fields.l1_tsc_ratio.load(Ordering::Relaxed),
+            self.rare(&self.fields.l1_tsc_offset)
+                .load(Ordering::Relaxed),
+            self.rare(&self.fields.l1_tsc_ratio).load(Ordering::Relaxed),
         )
     }
 
@@ -280,8 +281,7 @@ impl Host for Vcpu {
     }
 
     fn request_eoi_exit(&self, vector: u8) {
-        self.fields
-            .pending_ioapic_eoi
+        self.rare(&self.fields.pending_ioapic_eoi)
             .store(vector.into(), Ordering::Relaxed);
         shim!(self, ferric_request_ioapic_eoi_exit);
     }
@@ -379,7 +379,8 @@ impl Host for Vcpu {
     }
 
     fn set_pv_unhalted(&self) {
-        self.fields.pv_unhalted.store(true, Ordering::Relaxed);
+        self.rare(&self.fields.pv_unhalted)
+            .store(true, Ordering::Relaxed);
     }
 
     fn set_pending_init(&self) {
@@ -409,7 +410,9 @@ impl Host for Vcpu {
     }
 
     fn is_stale_pending_eoi(&self, vector: u8) -> bool {
-        self.fields.stale_pending_eoi.load(Ordering::Relaxed) == u32::from(vector)
+        self.rare(&self.fields.stale_pending_eoi)
+            .load(Ordering::Relaxed)
+            == u32::from(vector)
     }
 
     fn ioapic_eoi(&self, vector: u8, trigger: Trigger) {
@@ -446,7 +449,10 @@ impl Host for Vcpu {
     }
 
     fn report_tpr_access(&self, write: bool) {
-        if self.fields.tpr_access_reporting.load(Ordering::Relaxed) {
+        if self
+            .rare(&self.fields.tpr_access_reporting)
+            .load(Ordering::Relaxed)
+        {
             shim!(self, ferric_report_tpr_access, write);
         }
     }

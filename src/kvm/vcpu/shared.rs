@@ -87,7 +87,7 @@ impl Shared for Vcpu {
 
     #[inline(always)]
     fn arbitration_priority(&self) -> &AtomicU32 {
-        &self.fields.arbitration_priority
+        self.rare(&self.fields.arbitration_priority)
     }
 
     #[inline(always)]

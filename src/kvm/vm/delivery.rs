@@ -3,6 +3,7 @@
 //! The way of a message through a VM: from a sender to the local APICs that it
 //! addresses.
 
+use super::super::chips::RtcStatus;
 use super::super::map::{DestinationMap, Target};
 use super::super::multicast;
 use super::super::stats::Event;
@@ -12,7 +13,6 @@ use super::{Indexes, VcpuSet, Vm};
 use crate::model::destination::{
     choose_lowest_priority, matches, slow_path_message, Resolution, Source,
 };
-use crate::model::ioapic::RtcStatus;
 use crate::model::lapic::Shared;
 use crate::model::message::{DeliveryMode, DestinationMode, Message, Shorthand};
 use crate::model::sync::Ordering;

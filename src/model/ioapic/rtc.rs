@@ -12,31 +12,36 @@
 pub const MAX_VCPU_IDS: usize = 4096;
 
 /// The vCPUs that the RTC's interrupt was sent to and that owe an EOI.
+///
+/// `V` is memory for the vectors, [`MAX_VCPU_IDS`] bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RtcStatus {
+pub struct RtcStatus<V = [u8; MAX_VCPU_IDS]> {
     /// Number of EOIs owed. Not always the number of bits in `owed`: where the
     /// interrupt was sent as an NMI, say, no EOI will come.
     pending: i32,
     owed: [u64; MAX_VCPU_IDS / 64],
     /// The vector sent, for the vCPUs in `owed`.
-    vectors: [u8; MAX_VCPU_IDS],
+    vectors: V,
 }
 
-impl RtcStatus {
-    pub(super) const fn new() -> Self {
+impl<V> RtcStatus<V> {
+    pub(super) const fn new(vectors: V) -> Self {
         Self {
             pending: 0,
             owed: [0; MAX_VCPU_IDS / 64],
-            vectors: [0; MAX_VCPU_IDS],
+            vectors,
         }
     }
+}
 
+impl<V: AsRef<[u8]> + AsMut<[u8]>> RtcStatus<V> {
     /// Notes that the local APIC of `vcpu_id` has accepted `vector`. For the
     /// delivery: to be called for each vCPU whose local APIC takes the
     /// interrupt as one with a vector (fixed or lowest priority).
     pub fn record(&mut self, vcpu_id: u32, vector: u8) {
         let id = vcpu_id as usize;
-        if let (Some(word), Some(slot)) = (self.owed.get_mut(id / 64), self.vectors.get_mut(id)) {
+        let slot = self.vectors.as_mut().get_mut(id);
+        if let (Some(word), Some(slot)) = (self.owed.get_mut(id / 64), slot) {
             *word |= 1 << (id % 64);
             *slot = vector;
         }
@@ -49,7 +54,7 @@ impl RtcStatus {
         if word & (1 << (id % 64)) == 0 {
             return None;
         }
-        self.vectors.get(id).copied()
+        self.vectors.as_ref().get(id).copied()
     }
 
     /// Number of EOIs owed.
@@ -93,7 +98,7 @@ mod tests {
 
     #[test]
     fn a_recorded_vcpu_owes_its_vector() {
-        let mut status = RtcStatus::new();
+        let mut status = RtcStatus::new([0; MAX_VCPU_IDS]);
         status.record(0, 0x30);
         status.record(4095, 0x31);
         assert_eq!(status.owed_by(0), Some(0x30));
@@ -103,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_vcpu_that_owes_no_more_leaves_the_others_alone() {
-        let mut status = RtcStatus::new();
+        let mut status = RtcStatus::new([0; MAX_VCPU_IDS]);
         for id in [1, 70, 200, 4000] {
             status.add(id, 0x30);
         }
@@ -118,7 +123,7 @@ mod tests {
 
     #[test]
     fn vcpu_ids_out_of_range_are_ignored() {
-        let mut status = RtcStatus::new();
+        let mut status = RtcStatus::new([0; MAX_VCPU_IDS]);
         let before = status.clone();
         for id in [4096, u32::MAX] {
             status.record(id, 0x30);
@@ -129,7 +134,7 @@ mod tests {
 
     #[test]
     fn an_account_that_does_not_add_up_is_noticed() {
-        let mut status = RtcStatus::new();
+        let mut status = RtcStatus::new([0; MAX_VCPU_IDS]);
         status.add(1, 0x30);
         status.record(2, 0x30);
         assert!(status.remove(1));
@@ -138,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_failed_delivery_leaves_nothing_pending() {
-        let mut status = RtcStatus::new();
+        let mut status = RtcStatus::new([0; MAX_VCPU_IDS]);
         status.set_pending(-1);
         assert_eq!(status.pending(), 0);
     }
