@@ -503,6 +503,10 @@ TEST(userspace_pic)
 	vcpu_ioctl(cpu->vcpu, KVM_INTERRUPT, &irq);
 	cpu_take_irqs(cpu);
 	cpu_expect_log(cpu, 0x38, 0xf1);
+	/* And it is heard when that has nothing. */
+	vcpu_ioctl(cpu->vcpu, KVM_INTERRUPT, &irq);
+	cpu_take_irqs(cpu);
+	cpu_expect_log(cpu, 0x38);
 
 	/* The exit that tells when the window opens. */
 	cpu->vcpu->run->request_interrupt_window = 1;

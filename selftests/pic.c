@@ -586,6 +586,24 @@ TEST_F(pic, before_the_local_apic)
 	cpu_expect_log(cpu, vector_of(7), 0xf1);
 }
 
+/* Once the local APIC's own interrupts are taken it has nothing to look for. */
+TEST_F(pic, while_the_local_apic_has_nothing)
+{
+	struct irq_cpu *cpu = self->cpu;
+
+	cpu_send_ipi(cpu, APIC_INT_ASSERT | APIC_DEST_SELF | 0xf1, 0);
+	cpu_take_irqs(cpu);
+	cpu_expect_log(cpu, 0xf1);
+	pulse(self->ivm, 7);
+	cpu_take_irqs(cpu);
+	cpu_expect_log(cpu, vector_of(7));
+	cpu_outb(cpu, MASTER_CMD, OCW2_EOI);
+
+	irq_line(self->ivm, 0, 1);
+	cpu_halt(cpu);
+	cpu_expect_log(cpu, vector_of(0));
+}
+
 TEST_F(pic, wakes_from_halt)
 {
 	irq_line(self->ivm, 0, 1);
