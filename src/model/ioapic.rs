@@ -27,11 +27,13 @@
 //! of [`Version::WithEoi`] goes the same way.
 
 mod entry;
+mod pin_vectors;
 mod rtc;
 #[cfg(test)]
 mod tests;
 
 pub use entry::RedirectionEntry;
+use pin_vectors::PinVectors;
 pub use rtc::{RtcStatus, MAX_VCPU_IDS};
 
 use super::line::Lines;
@@ -189,6 +191,8 @@ pub struct IoApic<V = [u8; MAX_VCPU_IDS]> {
     irr: u32,
     pad: u32,
     redirtbl: [RedirectionEntry; PINS],
+    /// The vectors in there.
+    vectors: PinVectors,
     lines: Lines<PINS>,
     /// Edge-triggered pins whose assertion in `irr` has been delivered.
     irr_delivered: u32,
@@ -221,6 +225,7 @@ impl<V> IoApic<V> {
             irr: 0,
             pad: 0,
             redirtbl: [RedirectionEntry::RESET; PINS],
+            vectors: PinVectors::new(),
             lines: Lines::new(),
             irr_delivered: 0,
             successive_eois: [0; PINS],
@@ -260,6 +265,9 @@ impl<V: AsRef<[u8]> + AsMut<[u8]>> IoApic<V> {
         self.id = state.id;
         self.pad = state.pad;
         self.redirtbl = state.redirtbl.map(RedirectionEntry);
+        for (pin, entry) in self.redirtbl.iter().enumerate() {
+            self.vectors.set(pin, entry.vector());
+        }
         self.irr = 0;
         self.irr_delivered = 0;
         host.rescan(Rescan::All);
@@ -380,7 +388,7 @@ impl<V: AsRef<[u8]> + AsMut<[u8]>> IoApic<V> {
         if self.version == Version::WithEoi && eoi.suppressed && eoi.trigger.is_level() {
             return None;
         }
-        self.next_with_vector(eoi.vector, 0)
+        self.vectors.next(eoi.vector, 0)
     }
 
     /// Ends the interrupt of `pin`, whose notifiers have been called, and
@@ -397,7 +405,7 @@ impl<V: AsRef<[u8]> + AsMut<[u8]>> IoApic<V> {
         if eoi.trigger.is_level() && !eoi.suppressed {
             self.end_interrupt(pin, host);
         }
-        self.next_with_vector(eoi.vector, pin + 1)
+        self.vectors.next(eoi.vector, pin + 1)
     }
 
     /// Does a write at a physical address go to the EOI register? Then this is
@@ -446,10 +454,6 @@ impl<V: AsRef<[u8]> + AsMut<[u8]>> IoApic<V> {
         } else {
             self.service(pin, false, host);
         }
-    }
-
-    fn next_with_vector(&self, vector: u8, from: usize) -> Option<usize> {
-        (from..PINS).find(|&pin| self.redirtbl[pin].vector() == vector)
     }
 
     /// Delivers the interrupts that [`Host::delay_injection`] has put off.
@@ -557,6 +561,7 @@ impl<V: AsRef<[u8]> + AsMut<[u8]>> IoApic<V> {
         let before = self.redirtbl[pin];
         let now = before.written(upper, value);
         self.redirtbl[pin] = now;
+        self.vectors.set(pin, now.vector());
         if now.masked() != before.masked() {
             host.mask_changed(pin, now.masked());
         }
