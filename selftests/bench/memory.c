@@ -8,6 +8,9 @@
 #include "bench.h"
 
 #define SETTLE_US		1000000
+/* Objects, those that there is room for, size, pages of a slab, slabs. */
+#define SLABINFO_LINE \
+	"%*s %ld %ld %ld %*d %ld : tunables %*d %*d %*d : slabdata %*d %ld"
 
 /* Without objects that are free, but kept at hand by a CPU. */
 static void shrink_slabs(void)
@@ -60,7 +63,7 @@ static long free_in_slabs(void)
 
 	TEST_ASSERT(file, "cannot open /proc/slabinfo");
 	while (fgets(line, sizeof(line), file)) {
-		if (sscanf(line, "%*s %ld %ld %ld %*d %ld : tunables %*d %*d %*d : slabdata %*d %ld",
+		if (sscanf(line, SLABINFO_LINE,
 			   &objects, &all, &size, &pages_each, &slabs) != 5)
 			continue;
 		bytes += slabs * pages_each * getpagesize() - objects * size;

@@ -35,7 +35,7 @@ impl PinVectors {
             let differs = self.0[index] ^ wanted;
             // Bit 7 of each byte that is zero: no byte carries into the next one.
             let low = in_each_byte(0x7f);
-            let same = !((differs & low) + low | differs | low) >> (first * 8) << (first * 8);
+            let same = !(((differs & low) + low) | differs | low) >> (first * 8) << (first * 8);
             if same != 0 {
                 return Some(index * 8 + same.trailing_zeros() as usize / 8);
             }
