@@ -100,7 +100,7 @@ impl Vcpu {
             Vm::of_kvm(bindings::ferric_vcpu_kvm(vcpu))
         };
         // SAFETY: All are scalars within the vCPU, and have the size and the
-        // alignment of the atomics.
+        // alignment of the atomics; shim.c makes sure that an offset fits.
         let fields = unsafe {
             Fields {
                 apic_base: Field::new(raw.apic_base),
@@ -178,10 +178,11 @@ impl Vcpu {
         unsafe { (*self.lapic.get()).vcpu }
     }
 
-    /// A field of KVM's vCPU.
+    /// A field of KVM's vCPU that has no pointer of its own in [`Fields`].
     #[inline(always)]
     fn rare<T>(&self, field: &FieldAt<T>) -> &T {
-        // SAFETY: `fields` is of this vCPU.
+        // SAFETY: Only `new` makes a `FieldAt`, of the vCPU that KVM has put into
+        // `lapic` since; by the type invariants it outlives this.
         unsafe { field.of(self.as_kvm_vcpu()) }
     }
 
