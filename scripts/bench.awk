@@ -98,7 +98,7 @@ function chart(  r, name, y, i, most) {
 }
 
 function counts(name, provider) {
-	return sprintf("{\"rounds\": %d, \"whole\": {\"min\": %d, \"median\": %d}, \"own\": {\"min\": %d, \"median\": %d}}",
+	return sprintf("{\"rounds\": %d, \"whole\": {\"min\": %d, \"middle\": %d}, \"own\": {\"min\": %d, \"middle\": %d}}",
 		rounds[name, provider], least_whole[name, provider], whole[name, provider],
 		least_own[name, provider], own[name, provider])
 }

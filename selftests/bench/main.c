@@ -15,9 +15,11 @@
  * BENCH_ONLY in the environment, kvm or ferric, leaves out the other one's VMs, for
  * a profile. For every operation and provider a line is printed:
  *
- *   count NAME PROVIDER ROUNDS TOTAL-MINIMUM TOTAL-MEDIAN OWN-MINIMUM OWN-MEDIAN
+ *   count NAME PROVIDER ROUNDS TOTAL-MINIMUM TOTAL-MIDDLE OWN-MINIMUM OWN-MIDDLE
  *
- * and for the memory of a VM and of a vCPU: bytes NAME PROVIDER BYTES.
+ * with the mean of the middle half. Where the scheduler has a choice, rounds are of
+ * two or three kinds, and the median is now of one, now of another. And for the
+ * memory of a VM and of a vCPU: bytes NAME PROVIDER BYTES.
  */
 #include "bench.h"
 #include "kselftest.h"
@@ -69,12 +71,24 @@ static void add_sample(struct samples *s, const struct count *count)
 	s->own[s->number++] = count->own;
 }
 
+/* Sorts them; returns the mean of the middle half. */
+static u64 middle(u64 *values, u32 number)
+{
+	u32 i, quarter = (number + 1) / 4, half = number - 2 * quarter;
+	u64 sum = 0;
+
+	qsort(values, number, sizeof(u64), compare);
+	for (i = quarter; i < quarter + half; i++)
+		sum += values[i];
+	return (sum + half / 2) / half;
+}
+
 static void print_samples(const char *name, enum provider provider, struct samples *s)
 {
-	qsort(s->total, s->number, sizeof(u64), compare);
-	qsort(s->own, s->number, sizeof(u64), compare);
+	u64 total = middle(s->total, s->number), own = middle(s->own, s->number);
+
 	printf("count %s %s %u %lu %lu %lu %lu\n", name, provider_names[provider], s->number,
-	       s->total[0], s->total[s->number / 2], s->own[0], s->own[s->number / 2]);
+	       s->total[0], total, s->own[0], own);
 }
 
 static void count_operation(struct machine **machines, const struct operation *o)
