@@ -4,6 +4,7 @@
  */
 #include <signal.h>
 
+#include "cpu_thread.h"
 #include "irq_vm.h"
 
 #define UCALL_PORT		0x1000
@@ -354,14 +355,7 @@ int lapic_count(struct irq_cpu *cpu, u32 base)
 
 bool lapic_wait_irr(struct irq_cpu *cpu, u8 vector)
 {
-	int i;
-
-	for (i = 0; i < 20000; i++) {
-		if (lapic_vector(cpu, APIC_IRR, vector))
-			return true;
-		usleep(1000);
-	}
-	return false;
+	return poll_until(lapic_vector(cpu, APIC_IRR, vector));
 }
 
 u32 cpu_mp_state(struct irq_cpu *cpu)
