@@ -15,9 +15,9 @@
  * KVM's VM and ferric's take turns with so many rounds, of which the first fill
  * caches and are left out.
  */
-#define NR_BATCHES		3
+#define NR_BATCHES		9
 #define NR_FIRST		4
-#define NR_COUNTED		33
+#define NR_COUNTED		11
 #define NR_BATCH		(NR_FIRST + NR_COUNTED)
 
 /* Where the vectors begin of what is sent to vCPUs that do not run. */

@@ -17,9 +17,9 @@
  *
  *   count NAME PROVIDER ROUNDS TOTAL-MINIMUM TOTAL-MIDDLE OWN-MINIMUM OWN-MIDDLE
  *
- * with the mean of the middle half. Where the scheduler has a choice, rounds are of
- * two or three kinds, and the median is now of one, now of another. And for the
- * memory of a VM and of a vCPU: bytes NAME PROVIDER BYTES.
+ * with the mean without the lowest and the highest tenth. Where the scheduler or RCU
+ * has a choice, rounds are of two or three kinds, and the median is now of one, now of
+ * another. And for the memory of a VM and of a vCPU: bytes NAME PROVIDER BYTES.
  */
 #include "bench.h"
 #include "kselftest.h"
@@ -71,16 +71,16 @@ static void add_sample(struct samples *s, const struct count *count)
 	s->own[s->number++] = count->own;
 }
 
-/* Sorts them; returns the mean of the middle half. */
+/* Sorts them; returns the mean without the lowest and the highest tenth. */
 static u64 middle(u64 *values, u32 number)
 {
-	u32 i, quarter = (number + 1) / 4, half = number - 2 * quarter;
+	u32 i, tenth = number / 10, nr = number - 2 * tenth;
 	u64 sum = 0;
 
 	qsort(values, number, sizeof(u64), compare);
-	for (i = quarter; i < quarter + half; i++)
+	for (i = tenth; i < tenth + nr; i++)
 		sum += values[i];
-	return (sum + half / 2) / half;
+	return (sum + nr / 2) / nr;
 }
 
 static void print_samples(const char *name, enum provider provider, struct samples *s)
@@ -160,9 +160,12 @@ static void count_boots(const struct boot *boot)
 
 	memset(creates, 0, sizeof(creates));
 	memset(maps, 0, sizeof(maps));
-	for (round = 0; round < boot->rounds; round++) {
+	/* The first round fills caches. */
+	for (round = 0; round <= boot->rounds; round++) {
 		for (p = first_provider; p < nr_providers; p++) {
 			ok = count_boot(p, boot->vcpus, &create, &map) && ok;
+			if (!round)
+				continue;
 			add_sample(&creates[p], &create);
 			add_sample(&maps[p], &map);
 		}

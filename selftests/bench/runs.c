@@ -14,8 +14,8 @@
 #define GSI_LEVEL		17
 #define GSI_MSI			19
 #define TDCR_DIV_1		0xb
-/* In this time grace periods are over. */
-#define SETTLE_US		30000
+/* In this time grace periods are over, and what they began. */
+#define SETTLE_US		160000
 /* Of the kernel's timer interrupt. */
 #define TICK_NS			4000000ull
 
@@ -443,6 +443,7 @@ static bool run_lapic_ioctl(struct machine *m, unsigned long cmd)
 	for (i = 0; i < NR_BATCH; i++) {
 		/* What it leaves to RCU costs more if there is some already. */
 		usleep(SETTLE_US);
+		wait_for_phase();
 		count_begin();
 		r = ioctl(m->cpu->vcpu->fd, cmd, &state);
 		count_end();
