@@ -17,7 +17,7 @@
  *
  *   count NAME PROVIDER ROUNDS TOTAL-MINIMUM TOTAL-MIDDLE OWN-MINIMUM OWN-MIDDLE
  *
- * with the mean without the lowest and the highest tenth. Where the scheduler or RCU
+ * with the mean without the lowest and the highest eighth. Where the scheduler or RCU
  * has a choice, rounds are of two or three kinds, and the median is now of one, now of
  * another. And for the memory of a VM and of a vCPU: bytes NAME PROVIDER BYTES.
  */
@@ -71,14 +71,14 @@ static void add_sample(struct samples *s, const struct count *count)
 	s->own[s->number++] = count->own;
 }
 
-/* Sorts them; returns the mean without the lowest and the highest tenth. */
+/* Sorts them; returns the mean without the lowest and the highest eighth. */
 static u64 middle(u64 *values, u32 number)
 {
-	u32 i, tenth = number / 10, nr = number - 2 * tenth;
+	u32 i, eighth = number / 8, nr = number - 2 * eighth;
 	u64 sum = 0;
 
 	qsort(values, number, sizeof(u64), compare);
-	for (i = tenth; i < tenth + nr; i++)
+	for (i = eighth; i < eighth + nr; i++)
 		sum += values[i];
 	return (sum + nr / 2) / nr;
 }
