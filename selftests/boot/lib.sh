@@ -178,8 +178,20 @@ kill_guest() {
 	wait "$guest_pid" 2>/dev/null
 }
 
-# show_guest: what is needed to understand a failure, as TAP diagnostics.
+# show_guest: what is needed to understand a failure, as TAP diagnostics. What the
+# guest's kernel complained of first, which the end of the log may only follow from,
+# comes first and briefly: whoever keeps a few lines of the output learns it.
 show_guest() {
+	tr -d '\r' <"$guest_dir/console" |
+		sed -nE '/BUG: |Oops|WARNING: |general protection|double fault|rcu: INFO|Kernel panic/,$p' |
+		head -n 200 >"$guest_dir/complaint"
+	if [ -s "$guest_dir/complaint" ]; then
+		echo "# the guest's kernel complained first of:"
+		grep -vE '(R[A-Z0-9]+|[CDEFG]S|CR[0-9]|DR[0-9]|PKRU): ?[0-9a-f]+ |Modules linked' "$guest_dir/complaint" |
+			head -n 16 | sed 's/^/#   /'
+		echo "# with the registers:"
+		head -n 60 "$guest_dir/complaint" | sed 's/^/#   /'
+	fi
 	for show_part in report qemu.err console; do
 		[ -s "$guest_dir/$show_part" ] || continue
 		echo "# $show_part:"
