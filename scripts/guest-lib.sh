@@ -10,7 +10,8 @@
 # Sets vm_options to what the machine needs for its guests.
 prepare_boot() {
 	local boot_dir=$1 init=${3:-guest-init} kernel_dir busybox root
-	vm_options+=(--kernel "$2" --add-qemu --add "$boot_dir:/root/boot" --memory 2048 --ferric-args stats=1)
+	vm_options+=(--kernel "$2" --add-qemu --add "$boot_dir:/root/boot" --memory 2048 --ferric-args stats=1
+		--env "ACCEL=${accel:-${ACCEL:-tcg}}")
 	case $2 in
 	normal | unpatched) kernel_dir=$("$FERRIC_ROOT/scripts/kernel" --variant "$2" | tail -n1) ;;
 	debug | kcsan)
