@@ -435,9 +435,10 @@ static int check(struct migration *m)
 	}
 	/*
 	 * More of them than of IPIs alone: an interrupt of the PIC is injected
-	 * while one of the local APIC's waits for an interrupt window.
+	 * while one of the local APIC's waits for an interrupt window.  On a host
+	 * that is busy with other things it was one in 400.
 	 */
-	if (load->doubled > most_repeated_by_processor(arrivals, 500)) {
+	if (load->doubled > most_repeated_by_processor(arrivals, 200)) {
 		ksft_print_msg("%lu delivered twice by the processor\n", load->doubled);
 		faults++;
 	}
