@@ -16,6 +16,8 @@
  * caches and are left out.
  */
 #define NR_BATCHES		9
+/* Of what differs most from round to round. */
+#define NR_MORE_BATCHES		27
 #define NR_FIRST		4
 #define NR_COUNTED		11
 #define NR_BATCH		(NR_FIRST + NR_COUNTED)

@@ -12,7 +12,7 @@
 #define NR_VCPUS		255
 #define VECTOR_TO_LAST		0x55
 
-const struct boot boots[] = { { 16, 15 }, { 64, 9 }, { 255, 3 }, { 1024, 1 } };
+const struct boot boots[] = { { 16, 15 }, { 64, 9 }, { 255, 5 }, { 1024, 3 } };
 const u32 nr_boots = ARRAY_SIZE(boots);
 
 static struct kvm_vm *vm_create_for(enum provider provider)
