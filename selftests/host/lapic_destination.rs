@@ -4,8 +4,8 @@
 //! goes where the bus would take it, for any population of local APICs.
 
 use ferric_model::destination::{
-    matches, x2apic_ldr, BuildError, DestinationMap, Identity, LogicalMode, Policy, Resolution,
-    Source, Target, MIN_SLOTS,
+    counts_up, matches, x2apic_ldr, BuildError, DestinationMap, Identity, LogicalMode,
+    NeedsRebuild, PackedIdentity, Policy, Resolution, Source, Target, MIN_SLOTS,
 };
 use ferric_model::message::{DeliveryMode, DestinationMode, Message, Shorthand, Trigger};
 use proptest::collection::{btree_set, vec};
@@ -348,26 +348,43 @@ fn changes() -> impl Strategy<Value = Vec<(usize, u8, Population, Setup)>> {
     vec((0..10_usize, 0..8_u8, kind, setup()), 1..60)
 }
 
+/// The IDs of a VM's vCPUs: often they count up, for a while or all of them.
+fn ids() -> impl Strategy<Value = Vec<u32>> {
+    let id = prop_oneof![
+        3 => 0..12_u32,
+        1 => 0..270_u32,
+        1 => 250..600_u32,
+        3 => (0..4_u32).prop_map(|n| n << 8 | 44),
+    ];
+    (0..10_u32, btree_set(id, 10), any::<bool>()).prop_map(|(count, others, counts)| {
+        let count = if counts { count } else { 0 };
+        let others = others.into_iter().filter(|id| *id >= count);
+        (0..count).chain(others).chain(600..).take(10).collect()
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_map_that_follows_is_one_that_is_built(
-        ids in btree_set(prop_oneof![3 => 0..12_u32, 1 => 0..270_u32, 1 => 250..600_u32, 3 => (0..4_u32).prop_map(|n| n << 8 | 44)], 10),
+        ids in ids(),
         changes in changes(),
         messages in vec((message(), 0..3_u8), 12),
         policy in policy(),
     ) {
-        let ids: Vec<u32> = ids.into_iter().collect();
         let mut apics: Vec<Option<Identity>> = Vec::new();
         let of = |apics: &[Option<Identity>]| -> Vec<Identity> { apics.iter().flatten().copied().collect() };
-        let fresh = |apics: &[Option<Identity>]| {
+        let fresh = |apics: &[Option<Identity>], with_list: bool| {
             let apics = of(apics);
-            let slots = (0..1024 + 16).map(|_| u32::slot(None)).collect();
+            let list = if with_list { 16 } else { 0 };
+            let slots = (0..1024 + list).map(|_| u32::slot(None)).collect();
             let apics = apics.iter().map(|apic| (*apic, apic.x2apic_id));
             Map::build(slots, 1024, &policy, apics)
         };
-        let mut map = fresh(&apics).0.ok();
+        // With a list only if that is needed, as ferric.ko does.
+        let follower = |apics: &[Option<Identity>]| fresh(apics, !counts_up(of(apics), &policy)).0.ok();
+        let mut map = follower(&apics);
         for (index, step, kind, setup) in changes {
             let index = index.min(apics.len());
             let is_last = index == apics.len();
@@ -383,7 +400,7 @@ proptest! {
                 _ => None,
             };
             apics[index] = new;
-            let (built, inhibits) = fresh(&apics);
+            let (built, inhibits) = fresh(&apics, true);
             let follows = map.take().filter(|map| {
                 match &new {
                     Some(new) if is_last => map.append(ids[index], new, &policy).is_ok(),
@@ -407,13 +424,15 @@ proptest! {
                 }
                 map = Some(follows);
             } else {
-                map = built.ok();
+                map = follower(&apics);
+                prop_assert_eq!(map.is_some(), built.is_ok());
             }
         }
     }
 }
 
-/// The changes of a boot are followed, each of them.
+/// The changes of a boot are followed, each of them, with a list of all APICs and
+/// without one.
 #[test]
 fn a_boot_is_followed_from_one_vcpu_to_a_thousand() {
     let policy = Policy {
@@ -421,9 +440,6 @@ fn a_boot_is_followed_from_one_vcpu_to_a_thousand() {
         x2apic_format: true,
         vector_hashing: true,
     };
-    let slots = (0..2048).map(|_| u32::slot(None)).collect();
-    let (map, _) = Map::build(slots, 1024, &policy, []);
-    let map = map.unwrap();
     let off = |id: u32| Identity {
         x2apic_id: id,
         xapic_id: id as u8,
@@ -441,17 +457,134 @@ fn a_boot_is_followed_from_one_vcpu_to_a_thousand() {
         is_software_enabled: true,
         ..x2apic(id)
     };
-    for id in 0..1024 {
-        map.append(id, &off(id), &policy).unwrap();
+    for list in [0, 1024] {
+        let slots = (0..1024 + list).map(|_| u32::slot(None)).collect();
+        let (map, _) = Map::build(slots, 1024, &policy, []);
+        let map = map.unwrap();
+        for id in 0..1024 {
+            map.append(id, &off(id), &policy).unwrap();
+            assert_eq!(map.all().count(), id as usize + 1);
+        }
+        assert!(map.all().eq(0..1024));
+        for id in 0..1024 {
+            map.update(id, Some(&off(id)), Some(&x2apic(id)), &policy)
+                .unwrap();
+            assert!(map.all().eq(0..1024), "after {id}");
+            map.update(id, Some(&x2apic(id)), Some(&on(id)), &policy)
+                .unwrap();
+        }
+        assert_eq!(map.logical_mode(), LogicalMode::X2Apic);
+        assert!(map.all().eq(0..1024));
+        for id in 0..1024 {
+            assert_eq!(map.physical(id), Some(id));
+        }
+        // There is no room for another one, and nothing of it is left.
+        let more = map.append(1024, &off(1024), &policy);
+        assert_eq!(more, Err(NeedsRebuild));
+        assert!(map.all().eq(0..1024));
     }
-    for id in 0..1024 {
-        map.update(id, Some(&off(id)), Some(&x2apic(id)), &policy)
-            .unwrap();
-        map.update(id, Some(&x2apic(id)), Some(&on(id)), &policy)
-            .unwrap();
+}
+
+/// Whatever a guest can make of its registers is kept as it is.
+#[test]
+fn an_identity_that_a_guest_can_have_is_packed() {
+    let restored = Identity {
+        x2apic_id: 1,
+        xapic_id: 1,
+        is_x2apic: false,
+        is_software_enabled: true,
+        ldr: 0x0200_0000,
+        dfr: DFR_FLAT,
+    };
+    let unpacked =
+        |identity: &Identity| PackedIdentity::new(Some(identity)).unpack(identity.x2apic_id);
+    for (xapic_id, ldr) in (0..=0xff_u8).zip((0..=0xff_u32).rev()) {
+        for dfr in 0..16_u32 {
+            for is_software_enabled in [false, true] {
+                let xapic = Identity {
+                    xapic_id,
+                    is_software_enabled,
+                    ldr: ldr << 24,
+                    dfr: dfr << 28 | 0x0fff_ffff,
+                    ..restored
+                };
+                assert_eq!(unpacked(&xapic), Some(Some(xapic)));
+                let x2apic_id = u32::from(xapic_id) << 4 | ldr;
+                let x2apic = Identity {
+                    is_x2apic: true,
+                    x2apic_id,
+                    ldr: x2apic_ldr(x2apic_id),
+                    ..xapic
+                };
+                assert_eq!(unpacked(&x2apic), Some(Some(x2apic)));
+            }
+        }
     }
-    assert_eq!(map.logical_mode(), LogicalMode::X2Apic);
-    for id in 0..1024 {
-        assert_eq!(map.physical(id), Some(id));
+    assert_eq!(PackedIdentity::new(None).unpack(1), Some(None));
+    assert_eq!(PackedIdentity::new(None).bits(), 0);
+
+    // User space can restore more than that.
+    let odd = [
+        Identity {
+            ldr: 0x0200_0001,
+            ..restored
+        },
+        Identity { dfr: 0, ..restored },
+        Identity {
+            is_x2apic: true,
+            ..restored
+        },
+    ];
+    for identity in odd {
+        assert_eq!(unpacked(&identity), None, "{identity:?}");
     }
+}
+
+/// Without a list, an APIC that does not count up needs another map.
+#[test]
+fn ids_that_do_not_count_up_need_a_list() {
+    let policy = Policy {
+        broadcast_quirk_disabled: true,
+        x2apic_format: true,
+        vector_hashing: true,
+    };
+    let apic = |id: u32| Identity {
+        x2apic_id: id,
+        xapic_id: id as u8,
+        is_x2apic: true,
+        is_software_enabled: true,
+        ldr: x2apic_ldr(id),
+        dfr: DFR_FLAT,
+    };
+    let build = |list: usize, ids: &[u32]| {
+        let slots = (0..MIN_SLOTS + list).map(|_| u32::slot(None)).collect();
+        Map::build(
+            slots,
+            MIN_SLOTS,
+            &policy,
+            ids.iter().map(|&id| (apic(id), id)),
+        )
+        .0
+    };
+    for ids in [&[1][..], &[0, 2], &[1, 0], &[0, 1, 3]] {
+        assert!(!counts_up(ids.iter().map(|&id| apic(id)), &policy));
+        assert_eq!(build(0, ids).err(), Some(BuildError::TooSmall));
+        assert!(build(4, ids).unwrap().all().eq(ids.iter().copied()));
+    }
+
+    let map = build(0, &[0, 1]).unwrap();
+    assert!(counts_up([apic(0), apic(1)], &policy));
+    assert_eq!(map.append(3, &apic(3), &policy), Err(NeedsRebuild));
+    assert_eq!((map.physical(3), map.all().count()), (None, 2));
+    assert_eq!(map.append(2, &apic(2), &policy), Ok(()));
+    assert!(map.all().eq(0..3));
+    // As an xAPIC it would be found by an ID that its guest can change.
+    let renamed = Identity {
+        xapic_id: 7,
+        is_x2apic: false,
+        ldr: 0,
+        ..apic(3)
+    };
+    assert_eq!(map.append(3, &renamed, &policy), Err(NeedsRebuild));
+    assert_eq!((map.physical(7), map.all().count()), (None, 3));
 }

@@ -88,7 +88,11 @@ pub(super) fn build(
             (count + 1, identity.x2apic_id.max(max_id))
         });
     let ids = (max_id as usize + 1).max(MIN_SLOTS).next_power_of_two();
-    let room = usize::next_power_of_two(count + 1);
+    let room = if destination::counts_up(apics.clone().map(|(identity, _)| identity), policy) {
+        0
+    } else {
+        usize::next_power_of_two(count + 1)
+    };
     let Ok(slots) = Slots::new(ids + room) else {
         return (None, NO_MAP);
     };

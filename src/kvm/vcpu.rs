@@ -9,11 +9,13 @@ use super::field::{Field, FieldAt};
 use super::posted::Posted;
 use super::stats::Event;
 use super::vm::Vm;
-use crate::model::destination::{self, Source};
+use crate::model::destination::{self, PackedIdentity, Source};
 use crate::model::lapic::{LocalApic, Own};
 use crate::model::message::Message;
 use crate::model::posted::Descriptor;
-use crate::model::sync::{assert_exclusive_writer, AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::model::sync::{
+    assert_exclusive_writer, AtomicBool, AtomicU32, AtomicU64, Ordering, Owned,
+};
 use core::cell::UnsafeCell;
 use core::ptr::NonNull;
 use core::sync::atomic::AtomicPtr;
@@ -62,6 +64,8 @@ pub(super) struct Vcpu {
     vm: NonNull<Vm>,
     fields: Fields,
     id: u32,
+    /// What the destination map was told, as [`PackedIdentity::bits`].
+    mapped: Owned<u32>,
     own: Own,
     /// There if the CPU posts interrupts, once KVM has called `pi_create`.
     posted: SetOnce<Posted>,
@@ -132,6 +136,7 @@ impl Vcpu {
                 vm: vm.into(),
                 fields,
                 id: raw.vcpu_id,
+                mapped: Owned::default(),
                 own: Own::default(),
                 posted: SetOnce::new(),
                 descriptor: AtomicPtr::default(),
@@ -224,6 +229,17 @@ impl Vcpu {
     pub(super) fn identity(&self) -> Option<destination::Identity> {
         let apic = self.apic();
         apic.is_hardware_enabled().then(|| apic.identity())
+    }
+
+    /// What the destination map was told that [`Self::identity`] is. With the map's
+    /// lock.
+    pub(super) fn mapped(&self) -> PackedIdentity {
+        PackedIdentity::from_bits(self.mapped.get())
+    }
+
+    /// It is told that, with its lock.
+    pub(super) fn set_mapped(&self, identity: Option<&destination::Identity>) {
+        self.mapped.set(PackedIdentity::new(identity).bits());
     }
 
     /// Does a device's message address this APIC? As KVM, also if it is

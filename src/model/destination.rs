@@ -100,6 +100,19 @@ impl Identity {
         }
     }
 
+    /// The physical ID that a map finds it by, and another one that it is found by
+    /// if nobody else is.
+    fn physical_ids(&self, policy: &Policy) -> (u32, Option<u32>) {
+        let xapic_id = u32::from(self.xapic_id);
+        if self.is_x2apic {
+            (self.x2apic_id, None)
+        } else if policy.x2apic_format && self.x2apic_id > 0xff {
+            (self.x2apic_id, Some(xapic_id))
+        } else {
+            (xapic_id, None)
+        }
+    }
+
     fn is_broadcast(&self, destination: u32) -> bool {
         destination
             == if self.is_x2apic {
@@ -205,11 +218,14 @@ pub fn choose_lowest_priority<T: Copy>(
 }
 
 mod map;
+mod packed;
 mod update;
 
 pub use map::{
-    All, BuildError, DestinationMap, Inhibits, LogicalMode, Resolution, Target, Targets, MIN_SLOTS,
+    counts_up, All, BuildError, DestinationMap, Inhibits, LogicalMode, Resolution, Target, Targets,
+    MIN_SLOTS,
 };
+pub use packed::PackedIdentity;
 pub use update::NeedsRebuild;
 
 #[cfg(test)]

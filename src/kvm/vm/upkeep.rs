@@ -9,23 +9,22 @@ use super::super::bindings;
 use super::super::map::{self, DestinationMap, Target};
 use super::super::vcpu::Vcpu;
 use super::Vm;
-use crate::model::destination::{Identity, Inhibits, NeedsRebuild, Policy};
+use crate::model::destination::{Inhibits, NeedsRebuild, Policy};
 use crate::model::ioapic::Rescan;
 use crate::model::lapic::Host;
 use crate::model::sync::Ordering;
-use kernel::alloc::KVVec;
-use kernel::prelude::*;
 
 /// In place of the index of the vCPU that has changed: none has.
 pub(super) const NONE: u32 = u32::MAX;
 /// More than one has.
 const SEVERAL: u32 = u32::MAX - 1;
 
-/// What the map that is published was made of.
+/// What the map that is published was made of, with the identities that it was told
+/// ([`Vcpu::mapped`]).
 #[derive(Default)]
 pub(super) struct Followed {
-    /// Of each vCPU, by index.
-    identities: KVVec<Option<Identity>>,
+    /// Number of vCPUs, those of the first indexes.
+    vcpus: usize,
     policy: Option<Policy>,
     inhibits: Option<Inhibits>,
 }
@@ -94,9 +93,8 @@ impl Vm {
             return Err(NeedsRebuild);
         }
         let index = index as usize;
-        let known = followed.identities.len();
-        let online = self.online_vcpus();
-        for new in known..online {
+        let known = followed.vcpus;
+        for new in known..self.online_vcpus() {
             let vcpu = self.vcpu(new).ok_or(NeedsRebuild)?;
             let identity = vcpu.identity();
             if let Some(identity) = &identity {
@@ -104,59 +102,49 @@ impl Vm {
                 map.append(Target::from(vcpu), identity, &policy)?;
                 rescan(vcpu);
             }
-            if followed
-                .identities
-                .push(identity, GFP_KERNEL_ACCOUNT)
-                .is_err()
-            {
-                return Err(NeedsRebuild);
-            }
+            vcpu.set_mapped(identity.as_ref());
+            followed.vcpus = new + 1;
         }
-        if let Some(identity) = followed.identities.get_mut(index).filter(|_| index < known) {
-            *identity = self.follow_one(index, identity.as_ref(), &policy)?;
+        if index < known {
+            self.follow_one(index, &policy)?;
         }
         self.apply_map_inhibits(followed);
         Ok(())
     }
 
-    /// Lets the map follow the vCPU with that index, and returns what it is now.
-    fn follow_one(
-        &self,
-        index: usize,
-        old: Option<&Identity>,
-        policy: &Policy,
-    ) -> Result<Option<Identity>, NeedsRebuild> {
+    /// Lets the map follow the vCPU with that index.
+    fn follow_one(&self, index: usize, policy: &Policy) -> Result<(), NeedsRebuild> {
         let vcpu = self.vcpu(index).ok_or(NeedsRebuild)?;
         // Also if it is the same: what is in service may have been restored.
         rescan(vcpu);
+        let old = vcpu.mapped().unpack(vcpu.id()).ok_or(NeedsRebuild)?;
         let new = vcpu.identity();
-        if new.as_ref() == old {
-            return Ok(new);
+        if new == old {
+            return Ok(());
         }
         let map = self.locked_map().ok_or(NeedsRebuild)?;
-        map.update(Target::from(vcpu), old, new.as_ref(), policy)?;
-        Ok(new)
+        map.update(Target::from(vcpu), old.as_ref(), new.as_ref(), policy)?;
+        vcpu.set_mapped(new.as_ref());
+        Ok(())
     }
 
     /// Builds the map anew. Sleeps.
     fn rebuild(&self, followed: &mut Followed) {
         let policy = self.policy();
         followed.policy = None;
-        followed.identities.clear();
-        let mut has_all = true;
-        for vcpu in self.vcpus() {
-            let pushed = followed
-                .identities
-                .push(vcpu.identity(), GFP_KERNEL_ACCOUNT);
-            has_all &= pushed.is_ok();
+        followed.vcpus = self.online_vcpus();
+        let vcpus = (0..followed.vcpus).filter_map(|index| self.vcpu(index));
+        for vcpu in vcpus.clone() {
+            vcpu.set_mapped(vcpu.identity().as_ref());
         }
-        let apics = self.vcpus().zip(&followed.identities);
-        let apics = apics.filter_map(|(vcpu, identity)| Some(((*identity)?, Target::from(vcpu))));
-        let (map, inhibits) = if has_all {
-            map::build(apics, &policy)
-        } else {
-            (None, map::NO_MAP)
-        };
+        // An identity that does not fit may be another one each time it is asked for.
+        // Then the map is marked again, and that of now can do no harm.
+        let apics = vcpus.filter_map(|vcpu| {
+            let mapped = vcpu.mapped().unpack(vcpu.id());
+            let identity = mapped.unwrap_or_else(|| vcpu.identity())?;
+            Some((identity, Target::from(vcpu)))
+        });
+        let (map, inhibits) = map::build(apics, &policy);
         if map.is_some() {
             followed.policy = Some(policy);
         }

@@ -63,7 +63,7 @@ pub enum LogicalMode {
 pub enum BuildError {
     /// Two APICs have the same physical ID: VM without a map.
     Aliased,
-    /// There is an ID beyond the table: try again with a larger one.
+    /// There is an ID beyond the table, or no room for the list of all.
     TooSmall,
 }
 
@@ -85,7 +85,9 @@ pub const MIN_SLOTS: usize = 256;
 /// The map of a VM's local APICs by their addresses.
 ///
 /// `T` stands for an APIC, and `S` is the caller's memory for two tables: one slot
-/// for each physical ID, and then one for each APIC.
+/// for each physical ID, and then one for each APIC. The latter lists all of them. If
+/// their IDs count up ([`counts_up`]) it may be left out: then the first of the former
+/// are the same list.
 ///
 /// Whoever builds or updates it keeps others from doing the same; those who look
 /// something up need no lock, and see each slot as it is before or after.
@@ -94,6 +96,8 @@ pub struct DestinationMap<T: Target, S> {
     slots: S,
     /// Number of the slots for IDs.
     ids: usize,
+    /// Where the list of all APICs starts: behind those slots, or with them.
+    list: usize,
     /// Number of APICs.
     count: AtomicU32,
     flat: [T::Slot; 8],
@@ -124,12 +128,20 @@ pub(super) fn add(count: &AtomicU32, number: i32) {
     count.store(new, Ordering::Relaxed);
 }
 
+/// Do the physical IDs of `apics` count up from zero, as those of most VMs do?
+pub fn counts_up(apics: impl IntoIterator<Item = Identity>, policy: &Policy) -> bool {
+    (0..)
+        .zip(apics)
+        .all(|(number, identity)| identity.physical_ids(policy).0 == number)
+}
+
 impl<T: Target, S: AsRef<[T::Slot]>> DestinationMap<T, S> {
     /// Builds the map of `apics`, all of those that have an identity.
     ///
     /// `slots` must be empty. The first `ids` are for the x2APIC IDs, as many as
-    /// there are and [`MIN_SLOTS`] at least, and the rest for as many APICs. After
-    /// [`BuildError::TooSmall`] the inhibits mean nothing.
+    /// there are and [`MIN_SLOTS`] at least, and the rest for as many APICs; if there
+    /// is no rest, the IDs must count up. After [`BuildError::TooSmall`] the inhibits
+    /// mean nothing.
     pub fn build(
         slots: S,
         ids: usize,
@@ -137,9 +149,11 @@ impl<T: Target, S: AsRef<[T::Slot]>> DestinationMap<T, S> {
         apics: impl IntoIterator<Item = (Identity, T)>,
     ) -> (Result<Self, BuildError>, Inhibits) {
         let empty = |_| T::slot(None);
+        let has_list = slots.as_ref().len() > ids;
         let map = Self {
             slots,
             ids,
+            list: if has_list { ids } else { 0 },
             count: AtomicU32::new(0),
             flat: core::array::from_fn(empty),
             cluster: core::array::from_fn(|_| core::array::from_fn(empty)),
@@ -159,7 +173,7 @@ impl<T: Target, S: AsRef<[T::Slot]>> DestinationMap<T, S> {
             }
             result = map
                 .add_physical(&identity, apic, policy)
-                .and_then(|()| map.add_to_all(&identity, apic));
+                .and_then(|()| map.add_to_all(&identity, apic, policy));
             if result.is_err() {
                 break;
             }
@@ -245,9 +259,18 @@ impl<T: Target, S: AsRef<[T::Slot]>> DestinationMap<T, S> {
         }
     }
 
-    pub(super) fn add_to_all(&self, identity: &Identity, apic: T) -> Result<(), BuildError> {
+    /// Adds an APIC to the list of all, or does nothing.
+    pub(super) fn add_to_all(
+        &self,
+        identity: &Identity,
+        apic: T,
+        policy: &Policy,
+    ) -> Result<(), BuildError> {
         let count = self.count.load(Ordering::Relaxed);
-        let index = self.ids.saturating_add(count as usize);
+        if self.list == 0 && identity.physical_ids(policy).0 != count {
+            return Err(BuildError::TooSmall);
+        }
+        let index = self.list.saturating_add(count as usize);
         let slot = self.slots.as_ref().get(index);
         T::store(slot.ok_or(BuildError::TooSmall)?, Some(apic));
         // ORDERING: The slot before the number that says that it is there.
@@ -524,7 +547,7 @@ impl<T: Target, S: AsRef<[T::Slot]>> DestinationMap<T, S> {
     /// All APICs that have an identity.
     pub fn all(&self) -> All<'_, T> {
         let count = self.count.load(Ordering::Acquire) as usize;
-        let all = self.ids..self.ids.saturating_add(count);
+        let all = self.list..self.list.saturating_add(count);
         All {
             slots: self.slots.as_ref().get(all).unwrap_or_default(),
         }

@@ -68,7 +68,8 @@ impl<T: Target, S: AsRef<[T::Slot]>> DestinationMap<T, S> {
         };
         let mode = self.changed_logical(apic, old, new)?;
         if old.is_none() {
-            self.add_to_all(new, apic).map_err(|_| NeedsRebuild)?;
+            self.add_to_all(new, apic, policy)
+                .map_err(|_| NeedsRebuild)?;
         }
 
         for slot in physical.fill.into_iter().flatten() {
@@ -100,7 +101,7 @@ impl<T: Target, S: AsRef<[T::Slot]>> DestinationMap<T, S> {
         policy: &Policy,
         is_last: bool,
     ) -> Result<Physical<'_, T>, NeedsRebuild> {
-        let (first, second) = ids(new, policy);
+        let (first, second) = new.physical_ids(policy);
         let slot = self.slot(first)?;
         if T::load(slot).is_some() {
             return Err(NeedsRebuild);
@@ -132,7 +133,7 @@ impl<T: Target, S: AsRef<[T::Slot]>> DestinationMap<T, S> {
         new: &Identity,
         policy: &Policy,
     ) -> Result<Physical<'_, T>, NeedsRebuild> {
-        let (old_ids, new_ids) = (ids(old, policy), ids(new, policy));
+        let (old_ids, new_ids) = (old.physical_ids(policy), new.physical_ids(policy));
         if old_ids.0 != new_ids.0 || T::load(self.slot(new_ids.0)?) != Some(apic) {
             return Err(NeedsRebuild);
         }
@@ -232,18 +233,5 @@ impl<T: Target, S: AsRef<[T::Slot]>> DestinationMap<T, S> {
             }
         }
         self.set_logical_mode(mode);
-    }
-}
-
-/// The physical ID that an APIC is found by, and another one that it is found by if
-/// nobody else is.
-fn ids(identity: &Identity, policy: &Policy) -> (u32, Option<u32>) {
-    let xapic_id = u32::from(identity.xapic_id);
-    if identity.is_x2apic {
-        (identity.x2apic_id, None)
-    } else if policy.x2apic_format && identity.x2apic_id > 0xff {
-        (identity.x2apic_id, Some(xapic_id))
-    } else {
-        (xapic_id, None)
     }
 }
