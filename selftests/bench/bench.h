@@ -131,6 +131,8 @@ bool run_set_lapic(struct machine *m, const struct operation *o);
 struct boot {
 	u32 vcpus;
 	u32 rounds;
+	/* Of ferric's in each: they are much shorter, and more of them are refills. */
+	u32 ferrics;
 };
 
 extern const struct boot boots[];

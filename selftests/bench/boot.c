@@ -12,7 +12,9 @@
 #define NR_VCPUS		255
 #define VECTOR_TO_LAST		0x55
 
-const struct boot boots[] = { { 16, 15 }, { 64, 9 }, { 255, 5 }, { 1024, 3 } };
+const struct boot boots[] = {
+	{ 16, 15, 1 }, { 64, 9, 1 }, { 255, 5, 2 }, { 1024, 3, 3 },
+};
 const u32 nr_boots = ARRAY_SIZE(boots);
 
 static struct kvm_vm *vm_create_for(enum provider provider)

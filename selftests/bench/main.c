@@ -173,18 +173,20 @@ static void count_boots(const struct boot *boot)
 	struct count create, map;
 	char name[32];
 	bool ok = true;
-	u32 p, round;
+	u32 p, round, i;
 
 	memset(creates, 0, sizeof(creates));
 	memset(maps, 0, sizeof(maps));
 	/* The first round fills caches. */
 	for (round = 0; round <= boot->rounds; round++) {
 		for (p = first_provider; p < nr_providers; p++) {
-			ok = count_boot(p, boot->vcpus, &create, &map) && ok;
-			if (!round)
-				continue;
-			add_sample(&creates[p], &create);
-			add_sample(&maps[p], &map);
+			for (i = 0; i < (p == PROVIDER_FERRIC ? boot->ferrics : 1); i++) {
+				ok = count_boot(p, boot->vcpus, &create, &map) && ok;
+				if (!round)
+					continue;
+				add_sample(&creates[p], &create);
+				add_sample(&maps[p], &map);
+			}
 		}
 	}
 	for (p = first_provider; p < nr_providers && ok; p++) {
