@@ -15,6 +15,7 @@
 const struct boot boots[] = {
 	{ 16, 15, 1 }, { 64, 9, 1 }, { 255, 5, 2 }, { 1024, 3, 3 },
 };
+
 const u32 nr_boots = ARRAY_SIZE(boots);
 
 static struct kvm_vm *vm_create_for(enum provider provider)
