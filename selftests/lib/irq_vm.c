@@ -69,6 +69,7 @@ static void guest_main(void)
 	for (;;) {
 		guest_pause();
 		cpu->ret = cpu->fn(cpu->args[0], cpu->args[1], cpu->args[2]);
+		cpu->nr_calls++;
 	}
 }
 
@@ -295,8 +296,17 @@ u64 cpu_end_call(struct irq_cpu *cpu)
 
 u64 cpu_call(struct irq_cpu *cpu, guest_fn_t fn, u64 a, u64 b, u64 c)
 {
+	u32 nr_calls;
+	u64 ret;
+
 	cpu_begin_call(cpu, fn, a, b, c);
-	return cpu_end_call(cpu);
+	nr_calls = READ_ONCE(cpu->guest->nr_calls);
+	ret = cpu_end_call(cpu);
+	/* The same exit once more would pass for the next call's end. */
+	TEST_ASSERT(READ_ONCE(cpu->guest->nr_calls) == nr_calls + 1,
+		    "vCPU %u: the guest has made %u calls for one", cpu->vcpu->id,
+		    READ_ONCE(cpu->guest->nr_calls) - nr_calls);
+	return ret;
 }
 
 /* The signal is for KVM_RUN to return. */

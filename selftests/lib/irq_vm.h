@@ -103,6 +103,7 @@ struct guest_cpu {
 	guest_fn_t fn;
 	u64 args[3];
 	u64 ret;
+	u32 nr_calls;
 	u64 fault;		/* vector that the last MSR access raised, or 0 */
 
 	u32 index;		/* in irq_vm */
