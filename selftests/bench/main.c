@@ -97,13 +97,13 @@ static void print_samples(const char *name, enum provider provider, struct sampl
 }
 
 /*
- * Several threads of the host's that run at a time meet in many ways; and RCU and
- * the host's timers have their own time.
+ * Several threads of the host's that run at a time meet in many ways; and the host's
+ * timers have their own time.
  */
 static int nr_batches(const struct operation *o)
 {
 	if ((o->run == run_to_running && o->targets > 1) || o->run == run_resample ||
-	    o->run == run_fire || o->run == run_set_lapic)
+	    o->run == run_fire)
 		return NR_MORE_BATCHES;
 	return NR_BATCHES;
 }
