@@ -135,9 +135,23 @@ struct boot {
 	u32 ferrics;
 };
 
+/*
+ * A VM that has one vCPU more for each boot, so that each begins at another object of
+ * the kernel's slabs: at the same one all rounds may cost the page that one run more
+ * needs than another.
+ */
+struct aside {
+	struct kvm_vm *vm;
+	int fds[64];
+	u32 number;
+};
+
 extern const struct boot boots[];
 extern const u32 nr_boots;
 bool count_boot(enum provider provider, u32 vcpus, struct count *create, struct count *map);
+void aside_create(struct aside *aside);
+void aside_grow(struct aside *aside);
+void aside_free(struct aside *aside);
 void measure_memory(enum provider provider, long *vm_bytes, long *vcpu_bytes);
 
 /* memory.c: the memory that the kernel does not use, in bytes. */

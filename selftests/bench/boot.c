@@ -13,7 +13,7 @@
 #define VECTOR_TO_LAST		0x55
 
 const struct boot boots[] = {
-	{ 16, 15, 1 }, { 64, 9, 1 }, { 255, 5, 2 }, { 1024, 3, 3 },
+	{ 16, 15, 1 }, { 64, 9, 1 }, { 255, 5, 2 }, { 1024, 3, 6 },
 };
 
 const u32 nr_boots = ARRAY_SIZE(boots);
@@ -109,6 +109,29 @@ bool count_boot(enum provider provider, u32 vcpus, struct count *create, struct 
 	vcpus_close(fds, vcpus);
 	kvm_vm_free(vm);
 	return ok;
+}
+
+void aside_create(struct aside *aside)
+{
+	aside->vm = vm_create_for(PROVIDER_KVM);
+	aside->number = 0;
+}
+
+void aside_grow(struct aside *aside)
+{
+	u32 i = aside->number++;
+
+	TEST_ASSERT(i < ARRAY_SIZE(aside->fds), "too many vCPUs");
+	aside->fds[i] = idle_vcpu_create(aside->vm->fd, i, true);
+}
+
+void aside_free(struct aside *aside)
+{
+	u32 i;
+
+	for (i = 0; i < aside->number; i++)
+		kvm_close(aside->fds[i]);
+	kvm_vm_free(aside->vm);
 }
 
 void measure_memory(enum provider provider, long *vm_bytes, long *vcpu_bytes)

@@ -102,8 +102,10 @@ static void print_samples(const char *name, enum provider provider, struct sampl
  */
 static int nr_batches(const struct operation *o)
 {
-	if ((o->run == run_to_running && o->targets > 1) || o->run == run_resample ||
-	    o->run == run_fire)
+	bool has_receivers = o->run == run_to_running || o->run == run_to_halted ||
+			     o->run == run_hv_to_halted;
+
+	if ((has_receivers && o->targets > 1) || o->run == run_resample || o->run == run_fire)
 		return NR_MORE_BATCHES;
 	return NR_BATCHES;
 }
@@ -171,16 +173,19 @@ static void count_boots(const struct boot *boot)
 {
 	static struct samples creates[NR_PROVIDERS], maps[NR_PROVIDERS];
 	struct count create, map;
+	struct aside aside;
 	char name[32];
 	bool ok = true;
 	u32 p, round, i;
 
 	memset(creates, 0, sizeof(creates));
 	memset(maps, 0, sizeof(maps));
+	aside_create(&aside);
 	/* The first round fills caches. */
 	for (round = 0; round <= boot->rounds; round++) {
 		for (p = first_provider; p < nr_providers; p++) {
 			for (i = 0; i < (p == PROVIDER_FERRIC ? boot->ferrics : 1); i++) {
+				aside_grow(&aside);
 				ok = count_boot(p, boot->vcpus, &create, &map) && ok;
 				if (!round)
 					continue;
@@ -189,6 +194,7 @@ static void count_boots(const struct boot *boot)
 			}
 		}
 	}
+	aside_free(&aside);
 	for (p = first_provider; p < nr_providers && ok; p++) {
 		snprintf(name, sizeof(name), "boot_create_%u", boot->vcpus);
 		print_samples(name, p, &creates[p], true);
