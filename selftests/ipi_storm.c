@@ -251,8 +251,8 @@ static int check(const struct storm *s)
 		       arrived, s->rounds, halts, skipped);
 	if (repeated)
 		ksft_print_msg("%lu delivered twice by the processor\n", repeated);
-	/* It is about one in a million. */
-	if (repeated > most_repeated_by_processor(arrived, 100000))
+	/* About one in a million; one in 30000 on a host that is busy. */
+	if (repeated > most_repeated_by_processor(arrived, 10000))
 		faults++;
 	if (arrived < s->wanted)
 		faults++;
@@ -377,6 +377,7 @@ static void run_storm(enum storm_mode mode, u64 ipis, const char *only, int stal
 	memset(threads, 0, sizeof(threads));
 	storm.mode = mode;
 	storm.wanted = ipis;
+	storm.may_repeat = is_tcg();
 	choose_kinds(mode, only);
 	if (!storm.nr_kinds) {
 		ksft_test_result_skip("%s\n", mode_names[mode]);

@@ -31,28 +31,51 @@ static struct percpu *this_cpu(void)
 	return cpu;
 }
 
-static void guest_eoi(struct percpu *cpu)
+static bool guest_may_skip_eoi(const struct percpu *cpu)
+{
+	return cpu->pv_eoi && READ_ONCE(*cpu->pv_eoi);
+}
+
+static bool guest_skips_eoi(struct percpu *cpu)
 {
 	u32 skip = 0;
 
-	if (cpu->pv_eoi) {
+	if (cpu->pv_eoi)
 		asm volatile("xchgl %0, %1" : "+r"(skip), "+m"(*cpu->pv_eoi) : : "memory");
-		if (skip) {
-			cpu->skipped_eois++;
-			return;
-		}
-	}
-	switch (storm.mode) {
-	case XAPIC:
+	cpu->skipped_eois += !!skip;
+	return skip;
+}
+
+static u32 guest_eoi_msr(void)
+{
+	return storm.mode == X2APIC ? X2APIC_MSR(APIC_EOI) : HV_X64_MSR_EOI;
+}
+
+static void guest_write_eoi(void)
+{
+	if (storm.mode == XAPIC)
 		xapic_write_reg(APIC_EOI, 0);
-		break;
-	case X2APIC:
-		wrmsr(X2APIC_MSR(APIC_EOI), 0);
-		break;
-	default:
-		wrmsr(HV_X64_MSR_EOI, 0);
-		break;
-	}
+	else
+		wrmsr(guest_eoi_msr(), 0);
+}
+
+/* The instructions that do an EOI while interrupts are enabled. */
+extern const char guest_open_eoi_store[], guest_open_eoi_wrmsr[];
+
+static noinline void guest_write_open_eoi(void)
+{
+	if (storm.mode == XAPIC)
+		asm volatile("sti; guest_open_eoi_store: movl $0, (%0)"
+			     : : "r"(APIC_DEFAULT_GPA + APIC_EOI) : "memory");
+	else
+		asm volatile("sti; guest_open_eoi_wrmsr: wrmsr"
+			     : : "c"(guest_eoi_msr()), "a"(0), "d"(0) : "memory");
+}
+
+static void guest_eoi(struct percpu *cpu)
+{
+	if (!guest_skips_eoi(cpu))
+		guest_write_eoi();
 }
 
 static void guest_write_icr(u32 low, u32 dest)
@@ -71,6 +94,14 @@ static void guest_write_icr(u32 low, u32 dest)
 		wrmsr(HV_X64_MSR_ICR, (u64)SET_APIC_DEST_FIELD((u64)dest) << 32 | low);
 		break;
 	}
+}
+
+static bool guest_is_in_service(u32 vector)
+{
+	u32 reg = APIC_ISR + vector / 32 * 0x10;
+	u32 isr = storm.mode == X2APIC ? rdmsr(X2APIC_MSR(reg)) : xapic_read_reg(reg);
+
+	return isr & BIT(vector % 32);
 }
 
 static void guest_write_tpr(u32 tpr)
@@ -261,16 +292,37 @@ static void guest_begin_round(struct percpu *cpu)
 	__sync_fetch_and_or(&cpu->work, GENMASK(NR_TOKENS - 1, 0));
 }
 
+/*
+ * The second delivery comes at any time until the vCPU's next exit, so that there
+ * is no other one in between.  An EOI that is skipped is no exit: interrupts may
+ * be enabled again.  But then the second one's may not be skipped, as that of the
+ * first one was, and no local APIC has it in service.
+ */
+static bool guest_is_repeated(struct percpu *cpu, const struct ex_regs *regs)
+{
+	if (!storm.may_repeat)
+		return false;
+	if (is_repeated_by_processor(regs))
+		return true;
+	if (regs->vector != cpu->last_vector)
+		return false;
+	/* In service until that instruction has ended. */
+	if (regs->rip == (u64)guest_open_eoi_store || regs->rip == (u64)guest_open_eoi_wrmsr)
+		return true;
+	return !guest_may_skip_eoi(cpu) && !guest_is_in_service(regs->vector);
+}
+
 void guest_token_handler(struct ex_regs *regs)
 {
 	struct percpu *cpu = this_cpu();
 	struct token *token = &storm.token[regs->vector - TOKEN_VECTOR];
 	u32 me = cpu->index, before, others;
 
-	if (is_repeated_by_processor(regs)) {
+	if (guest_is_repeated(cpu, regs)) {
 		cpu->repeated++;
 		return;
 	}
+	cpu->last_vector = regs->vector;
 
 	cpu->received[token->kind][token->sender]++;
 	if (token->kind == LOWEST_PRIORITY) {
@@ -287,10 +339,13 @@ void guest_token_handler(struct ex_regs *regs)
 		__sync_fetch_and_or(&cpu->work, BIT(token - storm.token));
 	}
 
+	if (guest_skips_eoi(cpu))
+		return;
 	/* What waits comes at the EOI, not at an exit of its own. */
 	if (++cpu->depth < MAX_DEPTH)
-		sti();
-	guest_eoi(cpu);
+		guest_write_open_eoi();
+	else
+		guest_write_eoi();
 	cli();
 	cpu->depth--;
 }

@@ -71,6 +71,7 @@ struct percpu {
 	u32 index;
 	u32 work;		/* tokens to send on */
 	u32 depth;		/* of interrupts within interrupts */
+	u32 last_vector;	/* that was delivered */
 	bool stop;
 	u64 random;
 	u32 *pv_eoi;		/* that an EOI may be skipped; or NULL */
@@ -84,7 +85,7 @@ struct percpu {
 	u64 received[NR_KINDS][NR_VCPUS];	/* by sender */
 	u64 unexpected;		/* not addressed to this vCPU, or twice */
 	u32 unexpected_vector;	/* the last */
-	u64 repeated;		/* delivered while masked, see tcg.h */
+	u64 repeated;		/* delivered by the processor alone, see tcg.h */
 	u64 halts;
 	u64 skipped_eois;
 } __aligned(64);
@@ -94,6 +95,7 @@ struct storm {
 	enum storm_mode mode;
 	u32 nr_kinds;
 	u8 kinds[NR_KINDS];	/* that are sent */
+	bool may_repeat;	/* an interrupt, by the processor, see tcg.h */
 	u64 wanted;		/* arrivals */
 	u64 rounds;
 	u32 ready;

@@ -24,6 +24,11 @@ static inline bool is_tcg(void)
  * twice, the second time on entry to the handler.  QEMU's TCG does that now and
  * then, as its VMRUN leaves the vector in exception_index; it is no arrival.
  * The guest's handler asks.
+ *
+ * It is then if the processor's thread is kicked before the vCPU's next exit, which
+ * is mostly at once.  A guest whose EOI is no exit may be interrupted later, too,
+ * with interrupts enabled: see ipi_storm_guest.c.  To see many of them, let the
+ * outer QEMU stop and continue (QMP) every few milliseconds.
  */
 static inline bool is_repeated_by_processor(const struct ex_regs *regs)
 {
