@@ -17,9 +17,8 @@
  *
  *   count NAME PROVIDER ROUNDS TOTAL-MINIMUM TOTAL-MIDDLE OWN-MINIMUM OWN-MIDDLE
  *
- * with the mean without the lowest and the highest eighth. Where the scheduler or RCU
- * has a choice, rounds are of two or three kinds, and the median is now of one, now of
- * another. For boot it is the minimum again: what is above that is the page allocator's
+ * with the mean of the middle half. Where the scheduler or RCU has a choice, rounds are
+ * of two or three kinds, and the median is now of one, now of another. For boot it is the minimum again: what is above that is the page allocator's
  * list of free pages, which comes to be refilled, with up to 40000 instructions at a
  * time, now by the irqchip and now by its caller. And for the memory of a VM and of a
  * vCPU: bytes NAME PROVIDER BYTES.
@@ -74,14 +73,14 @@ static void add_sample(struct samples *s, const struct count *count)
 	s->own[s->number++] = count->own;
 }
 
-/* Sorts them; returns the mean without the lowest and the highest eighth. */
+/* Sorts them; returns the mean of the middle half. */
 static u64 middle(u64 *values, u32 number)
 {
-	u32 i, eighth = number / 8, nr = number - 2 * eighth;
+	u32 i, quarter = number / 4, nr = number - 2 * quarter;
 	u64 sum = 0;
 
 	qsort(values, number, sizeof(u64), compare);
-	for (i = eighth; i < eighth + nr; i++)
+	for (i = quarter; i < quarter + nr; i++)
 		sum += values[i];
 	return (sum + nr / 2) / nr;
 }

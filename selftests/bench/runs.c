@@ -171,13 +171,13 @@ static void wait_for_phase(void)
 	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &time, NULL);
 }
 
-/* The same for rounds that a guest begins. */
+/* The same for rounds that a guest begins.  That time is in its past. */
 static void set_phase(struct machine *m)
 {
-	u64 since = now_ns() % TICK_NS;
+	u64 since = (now_ns() + TICK_NS - TICK_NS / 4) % TICK_NS;
 
 	m->meter->period = TICK_NS * guest_tsc_khz / 1000000;
-	m->meter->phase = cpu_rdtsc(m->cpu) + (TICK_NS / 4 - since) * guest_tsc_khz / 1000000;
+	m->meter->phase = cpu_rdtsc(m->cpu) - since * guest_tsc_khz / 1000000;
 }
 
 static bool run_to_targets(struct machine *m, const struct operation *o, bool spin)
