@@ -131,7 +131,7 @@ bool run_set_lapic(struct machine *m, const struct operation *o);
 struct boot {
 	u32 vcpus;
 	u32 rounds;
-	/* Of ferric's in each: they are much shorter, and more of them are refills. */
+	/* Of ferric's in each: they are much shorter. */
 	u32 ferrics;
 };
 

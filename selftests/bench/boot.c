@@ -13,7 +13,7 @@
 #define VECTOR_TO_LAST		0x55
 
 const struct boot boots[] = {
-	{ 16, 15, 1 }, { 64, 9, 1 }, { 255, 5, 2 }, { 1024, 3, 6 },
+	{ 16, 15, 1 }, { 64, 9, 1 }, { 255, 5, 2 }, { 1024, 2, 3 },
 };
 
 const u32 nr_boots = ARRAY_SIZE(boots);

@@ -108,6 +108,22 @@ u64 bench_eoi(u64 meter, u64 unused, u64 unused2)
 	return 0;
 }
 
+/* Without PAUSE, at which the emulator goes on with another processor. */
+static void delay(void)
+{
+	int i;
+
+	for (i = 0; i < DELAY_LOOPS; i++)
+		asm volatile("" : : : "memory");
+}
+
+/* Until a round may begin, between two ticks of the host. */
+static void wait_for_phase(struct bench_meter *m)
+{
+	while (m->period && (rdtsc() - m->phase) % m->period > m->period / 16)
+		delay();
+}
+
 /* Arming the timer, halting, and being woken by its interrupt. */
 u64 bench_timer(u64 meter, u64 unused, u64 unused2)
 {
@@ -117,6 +133,7 @@ u64 bench_timer(u64 meter, u64 unused, u64 unused2)
 
 	while (i < NR_BATCH) {
 		m->arrived = 0;
+		wait_for_phase(m);
 		start = rdtsc();
 		count_begin();
 		m->op(m->a, m->b);
@@ -141,15 +158,6 @@ void bench_on_irq(u8 vector)
 	WRITE_ONCE(m->ended, true);
 }
 
-/* Without PAUSE, at which the emulator goes on with another processor. */
-static void delay(void)
-{
-	int i;
-
-	for (i = 0; i < DELAY_LOOPS; i++)
-		asm volatile("" : : : "memory");
-}
-
 /* Until the targets are blocked again, and the next round may begin. */
 static void settle(struct bench_meter *m)
 {
@@ -157,8 +165,7 @@ static void settle(struct bench_meter *m)
 
 	while (rdtsc() - start < SETTLE_TICKS + SETTLE_TICKS_EACH * m->expected)
 		cpu_relax();
-	while (m->period && (rdtsc() - m->phase) % m->period > m->period / 16)
-		delay();
+	wait_for_phase(m);
 }
 
 /* Sending to targets, until the last of them has it. */

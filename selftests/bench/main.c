@@ -19,10 +19,8 @@
  *
  * with the mean of the middle half. Where the scheduler or RCU has a choice, rounds are
  * of two or three kinds, and the median is now of one, now of another. For boot it is
- * the minimum again: what is above that is the page allocator's list of free pages,
- * which comes to be refilled, with up to 40000 instructions at a time, now by the
- * irqchip and now by its caller. And for the memory of a VM and of a vCPU: bytes NAME
- * PROVIDER BYTES.
+ * the minimum again: what is above that is a slab that one round takes and the next
+ * one finds. And for the memory of a VM and of a vCPU: bytes NAME PROVIDER BYTES.
  */
 #include "bench.h"
 #include "kselftest.h"
