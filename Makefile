@@ -12,7 +12,7 @@ VARIANT := $(if $(filter-out 0 n no,$(DEBUG)),debug,$(if $(filter-out 0 n no,$(K
 help:
 	@echo 'make run       boot an SMP Linux guest of an unmodified QEMU on ferric, and check it'
 	@echo 'make test      all tests; DEBUG=1, KCSAN=1: on those kernels; FULL=1: long runs too'
-	@echo 'make test-bochs  in Bochs, with kvm-intel and APICv; a quarter of an hour'
+	@echo 'make test-bochs  in Bochs, with kvm-intel, APICv and without; half an hour'
 	@echo 'make fuzz      KVM against ferric by random steps; SECONDS=600 SEED=1'
 	@echo 'make migrate   QEMU migrates guests under load between KVM and ferric; 50 round trips each'
 	@echo 'make bench     instructions of each operation, on KVM and on ferric; a table, a chart'
@@ -45,7 +45,7 @@ test: setup
 	@scripts/test --kernel $(VARIANT) $(if $(filter-out 0 n no,$(FULL)),--full)
 
 test-bochs: setup
-	@ACCEL=bochs scripts/test --kernel $(VARIANT) selftests reference tree
+	@ACCEL=bochs scripts/test --kernel $(VARIANT) selftests software reference tree
 
 fuzz: setup
 	@scripts/differential --kernel $(VARIANT) --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
