@@ -7,6 +7,7 @@
 #include "apicv.h"
 #include "irq_vm.h"
 #include "harness.h"
+#include "provider.h"
 
 #define LVT_BITS		0x110ffu	/* mask, delivery status, vector */
 #define LVT_MODE_BITS		0x00700u
@@ -153,7 +154,7 @@ TEST_F(lapic, writable_bits)
 		u32 ones = 0xffffffff;
 
 		/* KVM takes no offence at the other bits, the processor does. */
-		if (reg == APIC_TASKPRI && variant->x2apic && apicv_is_on()) {
+		if (reg == APIC_TASKPRI && variant->x2apic && processor_has_x2apic_tpr()) {
 			TEST_ASSERT_EQ(cpu_wrmsr_safe(self->cpu, X2APIC_MSR(reg), 0x100),
 				       GP_VECTOR);
 			ones = 0xff;
@@ -571,10 +572,14 @@ TEST_F(lapic, state_round_trip)
 	lapic_get(from, &saved);
 	move_state(from, to);
 	lapic_get(to, &got);
-	for (reg = 0; reg < 0x400; reg += 0x10)
+	for (reg = 0; reg < 0x400; reg += 0x10) {
+		/* KVM saves what it was when it last looked. */
+		if (reg == APIC_PROCPRI && !ferric_is_loaded())
+			continue;
 		TEST_ASSERT(state_reg(&saved, reg) == state_reg(&got, reg),
 			    "%#x: saved %#x, restored %#x", reg,
 			    state_reg(&saved, reg), state_reg(&got, reg));
+	}
 
 	/* And it goes on where it was. */
 	cpu_take_irqs(to);

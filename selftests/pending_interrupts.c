@@ -243,6 +243,41 @@ TEST_F(pending, taken_when_tpr_falls_after_an_eoi)
 	}
 }
 
+static void write_tpr(struct irq_cpu *cpu, bool by_register, u8 tpr)
+{
+	if (by_register)
+		cpu_apic_write(cpu, APIC_TASKPRI, tpr);
+	else
+		cpu_set_cr8(cpu, tpr >> 4);
+}
+
+/* On VMX the CPU keeps TPR, and exits only if it falls below what is pending. */
+TEST_F(pending, tpr_that_changed_before_it_came)
+{
+	struct irq_cpu *cpu = self->cpu;
+	int by_register;
+
+	for (by_register = 0; by_register < 2; by_register++) {
+		write_tpr(cpu, by_register, IN_SERVICE & 0xf0);
+		/* The local APIC has to compute PPR while TPR is high. */
+		TEST_ASSERT_EQ(cpu_apic_read(cpu, APIC_PROCPRI), IN_SERVICE & 0xf0);
+		write_tpr(cpu, by_register, 0);
+		send(self->other, cpu, BELOW);
+		cpu_take_irqs(cpu);
+		cpu_expect_log(cpu, BELOW);
+		eoi(cpu);
+
+		write_tpr(cpu, by_register, IN_SERVICE & 0xf0);
+		send(self->other, cpu, BELOW);
+		cpu_take_irqs(cpu);
+		cpu_expect_no_irqs(cpu);
+		write_tpr(cpu, by_register, 0);
+		cpu_take_irqs(cpu);
+		cpu_expect_log(cpu, BELOW);
+		eoi(cpu);
+	}
+}
+
 /*
  * IPIs one at a time, each as soon as the one before has been taken: its receiver
  * is about to sleep.  Returns how many were taken.

@@ -297,7 +297,7 @@ pub fn on_model(machine: &Machine, step: &Step) -> Answer {
             Err(FastError::WouldBlock) => -11,
         },
         Step::Tpr(tpr) => {
-            apic.sync_tpr(*tpr);
+            machine.write_cr8(*tpr);
             0
         }
         Step::Accept(icr) => apic.accept(&message(*icr)).into(),

@@ -16,4 +16,10 @@ static inline bool apicv_is_on(void)
 	return get_kvm_intel_param_bool("enable_apicv");
 }
 
+/* In x2APIC mode the processor has TPR's MSR, if nothing else: VMX has that alone. */
+static inline bool processor_has_x2apic_tpr(void)
+{
+	return host_cpu_is_intel || apicv_is_on();
+}
+
 #endif /* FERRIC_SELFTESTS_APICV_H */

@@ -84,6 +84,10 @@ pub struct Own {
     /// registers were replaced, or the CPU has changed them. Only the vCPU's thread
     /// writes it, and clears it when it has looked.
     unsettled: Relaxed<bool>,
+    /// The TPR that PPR was computed from. The CPU writes TPR by itself not only
+    /// with APICv: where it shadows TPR (VMX), `MOV CR8`, and a store to the page, or
+    /// WRMSR, of TPR change the register without an exit.
+    ppr_tpr: Owned<u8>,
     /// [`RECEIVES`] and [`LEVELS`].
     reception: AtomicU32,
     /// Was LVT0 an unmasked NMI at its last write?

@@ -10,14 +10,16 @@
 //! barrier, and plain loads and stores are acquire and release.
 
 #[cfg(not(loom))]
-pub use core::sync::atomic::{fence, AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
+pub use core::sync::atomic::{
+    fence, AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicU8, Ordering,
+};
 
 #[cfg(CONFIG_KCSAN)]
 use crate::kvm::kcsan;
 #[cfg(loom)]
 mod interleaved;
 #[cfg(loom)]
-pub use interleaved::{fence, AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
+pub use interleaved::{fence, AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicU8, Ordering};
 
 /// Elsewhere than in a KCSAN kernel nobody looks for data races.
 #[cfg(not(CONFIG_KCSAN))]
@@ -69,7 +71,7 @@ macro_rules! word {
     )*};
 }
 
-word!(bool => AtomicBool, u32 => AtomicU32, i64 => AtomicI64, u64 => AtomicU64);
+word!(bool => AtomicBool, u8 => AtomicU8, u32 => AtomicU32, i64 => AtomicI64, u64 => AtomicU64);
 
 /// A word that one thread at a time owns, behind `&self`.
 ///

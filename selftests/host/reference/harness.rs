@@ -21,6 +21,8 @@ fn seed() -> u32 {
 pub fn runner(cases: u32) -> TestRunner {
     let config = Config {
         cases: number("FERRIC_REFERENCE_CASES", cases),
+        // Of a step, which is drawn once more; in proportion to all of them.
+        max_local_rejects: u32::MAX,
         failure_persistence: None,
         max_shrink_iters: 100_000,
         max_shrink_time: 120_000,

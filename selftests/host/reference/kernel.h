@@ -178,6 +178,7 @@ struct kvm {
 	struct mutex slots_lock;
 	bool is_split;
 	bool lint0_quirk;
+	bool shadows_tpr;
 	u64 inhibits;
 	unsigned long vcpus;
 	struct kvm_vcpu *vcpu[KVM_MAX_VCPUS];

@@ -95,6 +95,7 @@ struct reference_config {
 	u32 suppress_eoi_broadcast;
 	u32 lint0_quirk;
 	u32 icr_is_split;
+	u32 shadows_tpr;
 	u32 min_timer_period_us;
 	u64 bus_cycle_ns;
 };
@@ -109,6 +110,7 @@ struct kvm *reference_create_vm(const struct reference_config *config)
 	kvm->arch.apic_bus_cycle_ns = config->bus_cycle_ns;
 	kvm->is_split = config->is_split;
 	kvm->lint0_quirk = config->lint0_quirk;
+	kvm->shadows_tpr = config->shadows_tpr;
 	kvm_x86_ops.x2apic_icr_is_split = config->icr_is_split;
 	min_timer_period_us = config->min_timer_period_us;
 	vector_hashing_enabled = config->vector_hashing;
@@ -173,6 +175,7 @@ u64 reference_step(struct kvm_vcpu *vcpu, enum op op, u64 a, u64 b, void *data)
 {
 	struct kvm_lapic *apic = vcpu->arch.apic;
 	struct kvm_timer *timer = &apic->lapic_timer;
+	u32 ppr;
 
 	switch (op) {
 	case OP_NOW:
@@ -193,7 +196,10 @@ u64 reference_step(struct kvm_vcpu *vcpu, enum op op, u64 a, u64 b, void *data)
 	case OP_ICR_FAST:
 		return kvm_x2apic_icr_write_fast(apic, a);
 	case OP_TPR:
-		apic_set_tpr(apic, a);
+		if (vcpu->kvm->shadows_tpr)
+			kvm_lapic_set_reg(apic, APIC_TASKPRI, a);
+		else
+			apic_set_tpr(apic, a);
 		return 0;
 	case OP_ACCEPT:
 		return __apic_accept_irq(apic, a & APIC_MODE_MASK, a & APIC_VECTOR_MASK,
@@ -202,7 +208,8 @@ u64 reference_step(struct kvm_vcpu *vcpu, enum op op, u64 a, u64 b, void *data)
 	case OP_LVT:
 		return kvm_apic_local_deliver(apic, a);
 	case OP_HAS_INTERRUPT:
-		return kvm_apic_has_interrupt(vcpu);
+		/* KVM would store PPR, which the model does if something is pending. */
+		return apic->irr_pending ? kvm_apic_has_interrupt(vcpu) : -1;
 	case OP_ACK:
 		kvm_apic_ack_interrupt(vcpu, a);
 		return 0;
@@ -251,9 +258,11 @@ u64 reference_step(struct kvm_vcpu *vcpu, enum op op, u64 a, u64 b, void *data)
 		kvm_lapic_sync_to_vapic(vcpu);
 		return 0;
 	case OP_SAVE:
-		/* Which the model does; KVM does not save it. */
-		if (apic_has_pending_timer(vcpu))
+		/* Which the model does; KVM does not save it, but for a deadline's MSR. */
+		if (!apic_lvtt_tscdeadline(apic) && apic_has_pending_timer(vcpu))
 			kvm_inject_apic_timer_irqs(vcpu);
+		/* And PPR as it was when KVM last looked. */
+		__apic_update_ppr(apic, &ppr);
 		return kvm_apic_get_state(vcpu, data);
 	case OP_RESTORE:
 		return kvm_apic_set_state(vcpu, data);

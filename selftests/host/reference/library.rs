@@ -21,6 +21,7 @@ pub struct Settings {
     pub suppress_eoi_broadcast: u32,
     pub lint0_quirk: u32,
     pub icr_is_split: u32,
+    pub shadows_tpr: u32,
     pub min_timer_period_us: u32,
     pub bus_cycle_ns: u64,
 }

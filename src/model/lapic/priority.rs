@@ -168,6 +168,7 @@ impl<H: Host> LocalApic<'_, H> {
         } else {
             in_service & CLASS
         };
+        self.own().ppr_tpr.set(tpr as u8);
         if ppr != old {
             self.regs().write(Offset::PPR, ppr);
         }
@@ -225,8 +226,8 @@ impl<H: Host> LocalApic<'_, H> {
     /// The vector that can be delivered now. The vCPU's thread, may not sleep:
     /// it is called while the vCPU prepares to block.
     ///
-    /// PPR is right already, for whoever changes TPR or ISR computes it; but for
-    /// APICv, where the CPU changes them.
+    /// PPR is right already if TPR is what it was computed from, for whoever changes
+    /// ISR computes it; but for APICv, where the CPU changes ISR as well.
     #[inline(always)]
     pub fn has_interrupt(self) -> Option<u8> {
         if !self.is_hardware_enabled() || self.host.protected().load(Ordering::Relaxed) {
@@ -250,7 +251,7 @@ impl<H: Host> LocalApic<'_, H> {
         }
         // Mostly there is none, and PPR does not matter.
         let highest = self.regs().highest(Vectors::Irr)?;
-        if self.own().unsettled.load() {
+        if !self.is_settled() {
             return self.unsettled_has_interrupt(highest);
         }
         above(self.regs().read(Offset::PPR), highest)
@@ -269,13 +270,25 @@ impl<H: Host> LocalApic<'_, H> {
         above(self.settle(), highest)
     }
 
+    /// Is TPR what PPR was computed from?
+    #[inline(always)]
+    pub(super) fn is_ppr_of_tpr(self) -> bool {
+        self.regs().read(Offset::TPR) as u8 == self.own().ppr_tpr.get()
+    }
+
+    /// Is PPR that of TPR and ISR, and need the vCPU not look with care?
+    #[inline(always)]
+    fn is_settled(self) -> bool {
+        self.is_ppr_of_tpr() && !self.own().unsettled.load()
+    }
+
     /// PPR as it follows from TPR and ISR.
     #[inline(always)]
     fn settled_ppr(self) -> u32 {
-        if self.own().unsettled.load() {
-            self.settle()
-        } else {
+        if self.is_settled() {
             self.regs().read(Offset::PPR)
+        } else {
+            self.settle()
         }
     }
 

@@ -90,6 +90,11 @@ impl<H: Host> LocalApic<'_, H> {
                 self.host.sync_pir_to_irr();
             }
         }
+        // PPR as it is, which nobody may have looked at since the CPU changed TPR.
+        // Nothing waited for that, or the CPU would have exited.
+        if !self.is_ppr_of_tpr() {
+            self.compute_ppr();
+        }
         self.host.copy_registers_to(to);
         to[word(Offset::CURRENT_COUNT)] = self.read_register(Offset::CURRENT_COUNT);
 

@@ -68,6 +68,7 @@ macro_rules! atomics {
 
 atomics! {
     AtomicBool: bool { swap }
+    AtomicU8: u8 { }
     AtomicI64: i64 { }
     AtomicU32: u32 { fetch_or fetch_and fetch_add }
     AtomicU64: u64 { fetch_or fetch_and swap }

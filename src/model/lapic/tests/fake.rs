@@ -88,6 +88,8 @@ pub struct Machine {
     pub lint0_quirk: Cell<bool>,
     pub intel: Cell<bool>,
     pub icr_is_split: Cell<bool>,
+    /// The CPU stores TPR, and exits only if the vendor code wants to know.
+    pub shadows_tpr: Cell<bool>,
     pub bus_cycle_ns: Cell<u64>,
     pub min_period_us: Cell<u32>,
     pub tsc_khz: Cell<u32>,
@@ -164,6 +166,7 @@ impl Machine {
             lint0_quirk: true.into(),
             intel: true.into(),
             icr_is_split: false.into(),
+            shadows_tpr: false.into(),
             bus_cycle_ns: 1.into(),
             min_period_us: 200.into(),
             tsc_khz: TSC_KHZ.into(),
@@ -271,6 +274,15 @@ impl Machine {
         let vector = self.apic().has_interrupt()?;
         self.apic().ack_interrupt(vector);
         Some(vector)
+    }
+
+    /// The guest writes CR8: the CPU has stored TPR, or the next exit tells.
+    pub fn write_cr8(&self, tpr: u8) {
+        if self.shadows_tpr.get() {
+            self.regs.write(Offset::TPR, tpr.into());
+        } else {
+            self.apic().sync_tpr(tpr);
+        }
     }
 
     /// The guest signals an EOI.

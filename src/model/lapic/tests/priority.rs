@@ -166,6 +166,48 @@ fn a_tpr_that_the_guest_has_not_changed_costs_nothing() {
 }
 
 #[test]
+fn a_tpr_that_the_cpu_lowers_without_an_exit_holds_nothing_back() {
+    // On VMX the CPU shadows TPR, APICv or not; it exits where something waits.
+    let machine = Machine::enabled();
+    machine.shadows_tpr.set(true);
+    machine.interrupt(0x75);
+    assert_eq!(machine.take(), Some(0x75));
+    machine.write_cr8(0x4f);
+    machine.eoi();
+    assert_eq!(machine.regs.read(Offset::PPR), 0x4f);
+    machine.write_cr8(0);
+    machine.interrupt(0x45);
+    assert_eq!(machine.take(), Some(0x45));
+    machine.eoi();
+
+    // With posted interrupts whose hardware is inhibited, too.
+    machine.posted.replace(Some(Vec::new()));
+    machine.write_cr8(0x40);
+    machine.read(Offset::PPR);
+    machine.write_cr8(0);
+    machine.interrupt(0x35);
+    assert_eq!(machine.apic().has_interrupt(), Some(0x35));
+}
+
+#[test]
+fn a_tpr_that_the_cpu_raises_without_an_exit_holds_back() {
+    let machine = Machine::enabled();
+    machine.shadows_tpr.set(true);
+    machine.interrupt(0x75);
+    assert_eq!(machine.take(), Some(0x75));
+    machine.eoi();
+    machine.write_cr8(0x40);
+    machine.interrupt(0x45);
+    assert_eq!(machine.apic().has_interrupt(), None);
+    // Its priority is not below TPR's any more, so the CPU exits.
+    machine.write_cr8(0x30);
+    machine.forget();
+    machine.apic().update_ppr();
+    assert!(machine.has(Event::InjectionRequest));
+    assert_eq!(machine.apic().has_interrupt(), Some(0x45));
+}
+
+#[test]
 fn a_tpr_that_the_cpu_has_stored_already_counts_all_the_same() {
     let machine = Machine::enabled();
     machine.write(Offset::TPR, 0x40);

@@ -330,3 +330,11 @@ fn apicv_learns_of_restored_registers() {
     assert!(machine.has(Event::HighestInService(Some(0x50))));
     assert!(machine.has(Event::PostRestore));
 }
+
+#[test]
+fn ppr_is_saved_as_it_is_if_the_cpu_has_changed_tpr() {
+    let machine = Machine::enabled();
+    machine.shadows_tpr.set(true);
+    machine.write_cr8(0x40);
+    assert_eq!(machine.saved()[usize::from(Offset::PPR.0) / 4], 0x40);
+}
