@@ -97,8 +97,9 @@ impl OnC<'_> {
         log
     }
 
-    /// Does a step as [`on_model`] does it to `machine`, whose clock it uses.
-    fn step(&self, step: &Step, now: i64, responds: bool) -> Answer {
+    /// Does a step as [`on_model`] does it to `machine`, whose clock it uses. KVM saves
+    /// PPR as it was when it last looked, the model what it is if TPR has changed.
+    fn step(&self, step: &Step, now: i64, responds: bool, is_ppr_of_tpr: bool) -> Answer {
         let set_now = |now: i64| self.op(Op::Now, now as u64, 0);
         let mut data = Vec::new();
         set_now(now);
@@ -177,6 +178,9 @@ impl OnC<'_> {
             Step::ToVapic => self.op(Op::ToVapic, 0, 0),
             Step::Migration => {
                 let mut state = [0; 1024];
+                if !is_ppr_of_tpr {
+                    self.op(Op::ComputePpr, 0, 0);
+                }
                 let saved = self.op_data(Op::Save, 0, 0, &mut state) != 0;
                 data = state.to_vec();
                 let restored = self.op_data(Op::Restore, 0, 0, &mut state) != 0;
@@ -435,7 +439,8 @@ fn compare_steps(
         let same_tpr = matches!(step, Step::Tpr(tpr)
             if u32::from(*tpr) == machine.regs.read(Offset::TPR));
         let in_service = count(machine, Vectors::Isr);
-        let answer = c.step(step, machine.now.get(), responds);
+        let is_ppr_of_tpr = machine.apic().is_ppr_of_tpr();
+        let answer = c.step(step, machine.now.get(), responds, is_ppr_of_tpr);
         prop_assert_eq!(answer, on_model(machine, step), "answer to {:?}", step);
         c.op(Op::Now, machine.now.get() as u64, 0);
 

@@ -166,9 +166,9 @@ enum op {
 	OP_ICR_FAST, OP_TPR, OP_ACCEPT, OP_LVT, OP_HAS_INTERRUPT, OP_ACK,
 	OP_EOI_ACCELERATED, OP_TIMER_FN, OP_DEADLINE, OP_PENDING_TIMER,
 	OP_INJECT_TIMER, OP_EXPIRED_HV, OP_TO_HV, OP_TO_SW, OP_MIGRATE, OP_WAIT,
-	OP_BASE, OP_UPDATE_APICV, OP_FROM_VAPIC, OP_TO_VAPIC, OP_SAVE,
-	OP_RESTORE, OP_RESET, OP_ACCEPTS_PIC, OP_READABLE, OP_PENDING_EOI,
-	OP_SUPPRESSES_EOI,
+	OP_BASE, OP_UPDATE_APICV, OP_FROM_VAPIC, OP_TO_VAPIC,
+	OP_COMPUTE_PPR, OP_SAVE, OP_RESTORE, OP_RESET, OP_ACCEPTS_PIC,
+	OP_READABLE, OP_PENDING_EOI, OP_SUPPRESSES_EOI,
 };
 
 u64 reference_step(struct kvm_vcpu *vcpu, enum op op, u64 a, u64 b, void *data)
@@ -257,12 +257,12 @@ u64 reference_step(struct kvm_vcpu *vcpu, enum op op, u64 a, u64 b, void *data)
 	case OP_TO_VAPIC:
 		kvm_lapic_sync_to_vapic(vcpu);
 		return 0;
+	case OP_COMPUTE_PPR:
+		return __apic_update_ppr(apic, &ppr);
 	case OP_SAVE:
 		/* Which the model does; KVM does not save it, but for a deadline's MSR. */
 		if (!apic_lvtt_tscdeadline(apic) && apic_has_pending_timer(vcpu))
 			kvm_inject_apic_timer_irqs(vcpu);
-		/* And PPR as it was when KVM last looked. */
-		__apic_update_ppr(apic, &ppr);
 		return kvm_apic_get_state(vcpu, data);
 	case OP_RESTORE:
 		return kvm_apic_set_state(vcpu, data);

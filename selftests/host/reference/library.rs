@@ -98,6 +98,7 @@ pub enum Op {
     UpdateApicv,
     FromVapic,
     ToVapic,
+    ComputePpr,
     Save,
     Restore,
     Reset,

@@ -270,9 +270,9 @@ impl<H: Host> LocalApic<'_, H> {
         above(self.settle(), highest)
     }
 
-    /// Is TPR what PPR was computed from?
+    /// Is TPR what PPR was computed from? The vCPU's thread, or its mutex is held.
     #[inline(always)]
-    pub(super) fn is_ppr_of_tpr(self) -> bool {
+    pub fn is_ppr_of_tpr(self) -> bool {
         self.regs().read(Offset::TPR) as u8 == self.own().ppr_tpr.get()
     }
 
