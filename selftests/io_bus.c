@@ -101,7 +101,7 @@ static u64 guest_access(u64 unused, u64 cpu_gva, u64 unused2)
 		(void)READ_ONCE(*(u32 *)(APIC_DEFAULT_GPA + APIC_LVR));
 		/* And the PIT, which comes later. */
 		asm volatile("outb %0, $0x43" : : "a"((u8)0));
-		count++;
+		WRITE_ONCE(cpu->ret, ++count);
 	}
 	return count;
 }
@@ -119,6 +119,9 @@ TEST(devices_come_and_go)
 	irq_vm_map_mmio(ivm, DATA_GPA);
 	for (i = 0; i < NR_USERS; i++)
 		cpu_thread_start(&users[i], &ivm->cpu[i], guest_access, 0);
+	for (i = 0; i < NR_USERS; i++)
+		TEST_ASSERT(poll_until(READ_ONCE(ivm->cpu[i].guest->ret)),
+			    "vCPU %d does nothing", i);
 	for (round = 0; round < NR_ROUNDS; round++) {
 		const u32 deassign = round & 1 ? KVM_IOEVENTFD_FLAG_DEASSIGN : 0;
 		u32 port;
@@ -139,7 +142,6 @@ TEST(devices_come_and_go)
 	for (i = 0; i < NR_USERS; i++) {
 		cpu_thread_stop(&users[i]);
 		cpu_thread_join(&users[i]);
-		TEST_ASSERT(ivm->cpu[i].guest->ret > 0, "vCPU %d did nothing", i);
 	}
 	irq_vm_free(ivm);
 	close(fd);
