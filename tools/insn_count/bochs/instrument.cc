@@ -37,6 +37,9 @@ void bx_instr_before_execution(unsigned int cpu, bxInstruction_c *insn)
 	uint64_t address = processor->gen_reg[BX_64BIT_REG_RIP].rrx;
 	uint64_t answer;
 
+	/* The end of a trace, which Bochs has as one more instruction, at a page's end. */
+	if (insn->getIaOpcode() == BX_INSERTED_OPCODE)
+		return;
 	if (address >> 63) {
 		if (count_is_armed && !processor->in_vmx_guest && !processor->in_svm_guest)
 			count_instructions(cpu, address, 1);
