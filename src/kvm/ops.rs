@@ -15,8 +15,8 @@
 #![allow(clippy::missing_safety_doc)]
 
 use super::bindings::{
-    self, kvm, kvm_irqchip, kvm_lapic, kvm_lapic_irq, kvm_lapic_state, kvm_pit_channel_state,
-    kvm_pit_state2, kvm_vcpu, pi_desc,
+    self, kvm, kvm_irqchip, kvm_lapic, kvm_lapic_irq, kvm_lapic_state, kvm_pi_harvest,
+    kvm_pit_channel_state, kvm_pit_state2, kvm_vcpu, pi_desc,
 };
 use super::chips::Chips;
 use super::pit::Pit;
@@ -701,11 +701,12 @@ unsafe extern "C" fn pi_post(lapic: *mut kvm_lapic, vector: c_int) -> bool {
     vcpu!(lapic).post(vector as u8)
 }
 
-unsafe extern "C" fn pi_harvest(lapic: *mut kvm_lapic, max_irr: *mut c_int) -> bool {
+unsafe extern "C" fn pi_harvest(lapic: *mut kvm_lapic) -> kvm_pi_harvest {
     let harvest = vcpu!(lapic).harvest_posted();
-    // SAFETY: See the module.
-    unsafe { *max_irr = or_none(harvest.highest) };
-    harvest.is_new
+    kvm_pi_harvest {
+        max_irr: or_none(harvest.highest),
+        max_irr_is_from_pir: harvest.is_new,
+    }
 }
 
 unsafe extern "C" fn pi_is_pending(lapic: *mut kvm_lapic) -> bool {

@@ -575,7 +575,12 @@ void ferric_synic_send_eoi(struct kvm_vcpu *vcpu, int vector)
 void ferric_deliver_interrupt(struct kvm_lapic *apic, int delivery_mode,
 			      int trig_mode, int vector)
 {
-	kvm_x86_ops.deliver_interrupt(apic, delivery_mode, trig_mode, vector);
+	if (kvm_x86_ops.deliver_provided_interrupt)
+		kvm_x86_ops.deliver_provided_interrupt(apic, delivery_mode,
+						       trig_mode, vector);
+	else
+		kvm_x86_ops.deliver_interrupt(apic, delivery_mode, trig_mode,
+					      vector);
 }
 
 bool ferric_has_sync_pir_to_irr(void)
