@@ -36,6 +36,7 @@ struct bench_meter {
 	bool until_eoi;		/* a round ends after the target's EOI */
 	u32 expected;		/* interrupts in a round */
 	u32 arrived;
+	bool sent;		/* the sender is back where it came from */
 	bool ended;		/* the last of them has come */
 	bool stop;		/* for the targets */
 	u32 ready;		/* targets that wait for interrupts */

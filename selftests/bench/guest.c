@@ -147,13 +147,19 @@ u64 bench_timer(u64 meter, u64 unused, u64 unused2)
 	return 0;
 }
 
-/* The last interrupt of a round ends it, on whatever vCPU. */
+/*
+ * The last interrupt of a round ends it, on whatever vCPU.  Who runs may have it
+ * while the sender is still on its way back into the guest, which is to be counted
+ * whole: how far the sender is by then is up to the emulator.
+ */
 void bench_on_irq(u8 vector)
 {
 	struct bench_meter *m = (void *)this_guest_cpu()->args[0];
 
 	if (__sync_add_and_fetch(&m->arrived, 1) != m->expected || m->until_eoi)
 		return;
+	while (m->spin && !READ_ONCE(m->sent))
+		cpu_relax();
 	count_end();
 	WRITE_ONCE(m->ended, true);
 }
@@ -179,8 +185,10 @@ u64 bench_send(u64 meter, u64 unused, u64 unused2)
 	while (i < NR_BATCH) {
 		m->arrived = 0;
 		m->ended = false;
+		m->sent = false;
 		count_begin();
 		m->op(m->a, m->b);
+		WRITE_ONCE(m->sent, true);
 		while (!READ_ONCE(m->ended))
 			cpu_relax();
 		count = count_read();
@@ -211,7 +219,7 @@ u64 bench_target(u64 meter, u64 unused, u64 unused2)
 	sti();
 	/* No PAUSE: the emulator would go on with another processor. */
 	while (!READ_ONCE(m->stop)) {
-		if (!m->until_eoi || READ_ONCE(cpu->nr_irqs) == seen)
+		if (!m->until_eoi || READ_ONCE(cpu->nr_irqs) == seen || !READ_ONCE(m->sent))
 			continue;
 		count_end();
 		seen = READ_ONCE(cpu->nr_irqs);

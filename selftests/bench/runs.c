@@ -363,10 +363,12 @@ static bool run_eventfd(struct machine *m, int fd, int resamplefd)
 		wait_for_phase();
 		meter->arrived = 0;
 		meter->ended = false;
+		meter->sent = false;
 		count_begin();
 		eventfd_signal(fd);
 		if (resamplefd >= 0)
 			sched_yield();
+		WRITE_ONCE(meter->sent, true);
 		while (!READ_ONCE(meter->ended))
 			cpu_relax();
 		meter->count[i] = count_read();
