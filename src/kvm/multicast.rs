@@ -86,6 +86,24 @@ pub(super) fn is_plain(message: &Message) -> bool {
 /// accelerated; returns how many took it. Any context, no lock.
 #[inline]
 pub(super) fn accept_all<'a>(vcpus: impl Iterator<Item = &'a Vcpu>, message: &Message) -> i32 {
+    if Vcpu::traces_acceptance() {
+        accept_traced(vcpus, message)
+    } else {
+        accept_each::<false>(vcpus, message)
+    }
+}
+
+#[inline(never)]
+fn accept_traced<'a>(vcpus: impl Iterator<Item = &'a Vcpu>, message: &Message) -> i32 {
+    accept_each::<true>(vcpus, message)
+}
+
+/// The same; whether it is traced is asked once for all vCPUs.
+#[inline(always)]
+fn accept_each<'a, const TRACED: bool>(
+    vcpus: impl Iterator<Item = &'a Vcpu>,
+    message: &Message,
+) -> i32 {
     // ORDERING: What the sender has stored before, for those who take the
     // interrupt to see; it may be pending already, and then nothing is stored
     // below that would be ordered after it.
@@ -99,7 +117,9 @@ pub(super) fn accept_all<'a>(vcpus: impl Iterator<Item = &'a Vcpu>, message: &Me
         if vcpu.apic().mark(message.vector) && vcpu.asking().ask() {
             told.get_or_insert_with(Told::new).add(vcpu, Means::Kick);
         }
-        vcpu.trace_taken(message);
+        if TRACED {
+            vcpu.trace_taken(message);
+        }
         taken = i32::wrapping_add(taken, 1);
     }
     if let Some(told) = &mut told {
@@ -112,6 +132,29 @@ pub(super) fn accept_all<'a>(vcpus: impl Iterator<Item = &'a Vcpu>, message: &Me
 /// gives it to a vCPU to which it does not.
 #[inline]
 pub(super) fn post_all<'a>(
+    vcpus: impl Iterator<Item = &'a Vcpu>,
+    message: &Message,
+    accept: impl Fn(&Vcpu) -> i32,
+) -> i32 {
+    if Vcpu::traces_acceptance() {
+        post_traced(vcpus, message, accept)
+    } else {
+        post_each::<false>(vcpus, message, accept)
+    }
+}
+
+#[inline(never)]
+fn post_traced<'a>(
+    vcpus: impl Iterator<Item = &'a Vcpu>,
+    message: &Message,
+    accept: impl Fn(&Vcpu) -> i32,
+) -> i32 {
+    post_each::<true>(vcpus, message, accept)
+}
+
+/// The same; whether it is traced is asked once for all vCPUs.
+#[inline(always)]
+fn post_each<'a, const TRACED: bool>(
     vcpus: impl Iterator<Item = &'a Vcpu>,
     message: &Message,
     accept: impl Fn(&Vcpu) -> i32,
@@ -130,8 +173,10 @@ pub(super) fn post_all<'a>(
             told.get_or_insert_with(Told::new)
                 .add(vcpu, Means::Notification);
         }
-        vcpu.trace_taken(message);
-        vcpu.trace_posted(message.delivery_mode, message.trigger, message.vector);
+        if TRACED {
+            vcpu.trace_taken(message);
+            vcpu.trace_posted(message.delivery_mode, message.trigger, message.vector);
+        }
         taken = i32::wrapping_add(taken, 1);
     }
     if let Some(told) = &mut told {

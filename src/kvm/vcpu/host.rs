@@ -675,6 +675,12 @@ impl Vcpu {
         }
     }
 
+    /// Is there a need for [`Self::trace_taken`] or [`Self::trace_posted`]?
+    #[inline(always)]
+    pub(in crate::kvm) fn traces_acceptance() -> bool {
+        tracing!(__tracepoint_kvm_apic_accept_irq) || tracing!(__tracepoint_kvm_apicv_accept_irq)
+    }
+
     /// `kvm_apic_accept_irq`, for who does not go through `accept`.
     #[inline(always)]
     pub(in crate::kvm) fn trace_taken(&self, message: &Message) {

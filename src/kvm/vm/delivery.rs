@@ -150,27 +150,27 @@ impl Vm {
                     .next()
                     .map_or(0, |target| accept(as_vcpu(&target), message, rtc)),
             ),
-            Resolution::Targets(targets) => Some(self.accept_all(targets, None, message, rtc)),
-            Resolution::All(all) => Some(self.accept_all(all, None, message, rtc)),
-            Resolution::Others(all) => Some(self.accept_all(all, source, message, rtc)),
+            Resolution::Targets(targets) => Some(self.accept_all(targets, message, rtc)),
+            Resolution::All(all) => Some(self.accept_all(all, message, rtc)),
+            Resolution::Others(all) => {
+                let source = source.map(NonNull::from);
+                let others = all.filter(|target| Some(*target) != source);
+                Some(self.accept_all(others, message, rtc))
+            }
             Resolution::Slow => None,
         }
     }
 
-    /// Gives a message to all `targets` but one; returns how many took it.
+    /// Gives a message to all `targets`; returns how many took it.
     #[inline]
     fn accept_all(
         &self,
         targets: impl Iterator<Item = Target>,
-        but: Option<&Vcpu>,
         message: &Message,
         rtc: &mut Option<&mut RtcStatus>,
     ) -> i32 {
-        let but = but.map(NonNull::from);
         // SAFETY: As for `as_vcpu`: all of them live as long as the VM.
-        let vcpus = targets
-            .filter(|target| Some(*target) != but)
-            .map(|target| unsafe { &*target.as_ptr() });
+        let vcpus = targets.map(|target| unsafe { &*target.as_ptr() });
         if rtc.is_none() {
             self.give_all(vcpus, message)
         } else {
@@ -300,7 +300,7 @@ impl Vm {
                 continue;
             }
             let targets = map.physical_range(first, bitmap);
-            taken += self.accept_all(targets, None, &message, &mut None);
+            taken += self.accept_all(targets, &message, &mut None);
         }
         self.stats().count(Event::Ipi, taken as u64);
         taken
@@ -318,7 +318,7 @@ impl Vm {
                 let vm = self;
                 self.give_all(Members { vm, map, indexes }, &message)
             }
-            (None, Some(map)) => self.accept_all(map.all(), None, &message, &mut None),
+            (None, Some(map)) => self.accept_all(map.all(), &message, &mut None),
             (None, None) => self.give_all(self.vcpus(), &message),
         };
         self.stats().count(Event::Ipi, taken as u64);
