@@ -156,10 +156,16 @@ impl<H: Host> LocalApic<'_, H> {
         // What is written most has no wrong value or mode, and the map does not
         // depend on it.
         const EOI: u32 = Offset::EOI.0 as u32;
+        const TPR: u32 = Offset::TPR.0 as u32;
         const INITIAL_COUNT: u32 = Offset::INITIAL_COUNT.0 as u32;
         match offset {
             EOI => {
                 self.eoi();
+                return Ok(());
+            }
+            TPR => {
+                self.host.report_tpr_access(true);
+                self.set_tpr(value as u8);
                 return Ok(());
             }
             INITIAL_COUNT => {
@@ -186,10 +192,6 @@ impl<H: Host> LocalApic<'_, H> {
 
         match offset {
             Offset::ID => self.set_xapic_id((value >> 24) as u8),
-            Offset::TPR => {
-                self.host.report_tpr_access(true);
-                self.set_tpr(value as u8);
-            }
             Offset::LDR => self.set_ldr(value & guest_bits(offset)),
             Offset::DFR => self.set_dfr(value | entry.always_ones),
             Offset::SPURIOUS => self.write_spurious(value),
