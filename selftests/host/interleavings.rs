@@ -221,6 +221,8 @@ impl Vcpu {
     fn run(&self, halts: bool) {
         let mut seen = [false; 2];
         loop {
+            // After an exit, as on SVM.
+            self.machine.apic().sync_tpr(0);
             if self.is_asked() {
                 self.requests.fetch_and(!EVENT, Ordering::SeqCst);
                 fence(Ordering::SeqCst);
@@ -261,15 +263,22 @@ impl Vcpu {
 /// If one of them is not seen, the vCPU waits for ever, which loom finds.
 #[test]
 fn what_is_sent_while_it_is_pending_is_taken_after_that() {
-    for (halts, is_multicast, vectors) in [
-        (false, false, [0x51, 0x51]),
-        (false, true, [0x51, 0x51]),
-        (true, false, [0x51, 0x51]),
-        (true, true, [0x51, 0x51]),
-        (true, true, [0x51, 0x91]),
+    for (halts, is_multicast, is_restored, vectors) in [
+        (false, false, false, [0x51, 0x51]),
+        (false, true, false, [0x51, 0x51]),
+        (true, false, false, [0x51, 0x51]),
+        (true, true, false, [0x51, 0x51]),
+        (true, true, false, [0x51, 0x91]),
+        (false, false, true, [0x51, 0x51]),
+        (false, true, true, [0x51, 0x91]),
+        (true, true, true, [0x51, 0x51]),
     ] {
         in_every_order(2, move || {
             let vcpu = Vcpu::new();
+            if is_restored {
+                vcpu.machine.apic().update_apicv();
+                vcpu.requests.store(EVENT, Ordering::Relaxed);
+            }
             let senders: Vec<_> = (0..2)
                 .map(|sender: usize| {
                     let vcpu = vcpu.clone();
