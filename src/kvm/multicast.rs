@@ -93,12 +93,13 @@ pub(super) fn accept_all<'a>(vcpus: impl Iterator<Item = &'a Vcpu>, message: &Me
     }
 }
 
+/// Not inlined, or the compiler does not inline any more what is in the other loop.
 #[inline(never)]
 fn accept_traced<'a>(vcpus: impl Iterator<Item = &'a Vcpu>, message: &Message) -> i32 {
     accept_each::<true>(vcpus, message)
 }
 
-/// The same; whether it is traced is asked once for all vCPUs.
+/// [`accept_all`]; whether it is traced is asked once for all vCPUs.
 #[inline(always)]
 fn accept_each<'a, const TRACED: bool>(
     vcpus: impl Iterator<Item = &'a Vcpu>,
@@ -143,6 +144,7 @@ pub(super) fn post_all<'a>(
     }
 }
 
+/// As [`accept_traced`].
 #[inline(never)]
 fn post_traced<'a>(
     vcpus: impl Iterator<Item = &'a Vcpu>,
@@ -152,7 +154,7 @@ fn post_traced<'a>(
     post_each::<true>(vcpus, message, accept)
 }
 
-/// The same; whether it is traced is asked once for all vCPUs.
+/// [`post_all`]; whether it is traced is asked once for all vCPUs.
 #[inline(always)]
 fn post_each<'a, const TRACED: bool>(
     vcpus: impl Iterator<Item = &'a Vcpu>,
