@@ -59,17 +59,19 @@ static void send(struct irq_cpu *to, u8 vector)
 /*
  * Takes what is pending; then says whether the EOI may be skipped, and does.
  * KVM takes the offer back at the first exit, and the host may have caused one:
- * not to be offered it once proves nothing.
+ * not to be offered it once proves nothing.  And so it is one instruction that
+ * asks and accepts, as in a guest's kernel: who writes what is no offer any more
+ * has skipped an EOI that is due.
  */
 static u64 guest_take_and_skip_eoi(u64 gva, u64 skip, u64 unused)
 {
 	u32 *flag = (u32 *)gva;
-	u32 set;
+	bool set;
 
 	asm volatile("sti; nop; nop; cli" : : : "memory");
-	set = READ_ONCE(*flag);
-	if (set && skip)
-		WRITE_ONCE(*flag, 0);
+	if (!skip)
+		return READ_ONCE(*flag);
+	asm volatile("btrl $0, %0" : "+m"(*flag), "=@ccc"(set) : : "memory");
 	return set;
 }
 
