@@ -15,6 +15,7 @@
  */
 #include <fcntl.h>
 #include <getopt.h>
+#include <signal.h>
 
 #include "irq_vm.h"
 #include "provider.h"
@@ -53,9 +54,12 @@ static void keep_static_keys(void)
 	char line[64];
 
 	provider_end(lock);
+	/* The terminal's, when the shell that reads it ends. */
+	signal(SIGHUP, SIG_IGN);
 	puts("ready");
 	while (fgets(line, sizeof(line), stdin))
 		;
+	irq_vm_outlive_tests();
 	irq_vm_free(ivm);
 }
 

@@ -82,9 +82,12 @@ static void keep_static_keys(void)
 	if (fork())
 		return;
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	/* The terminal's, when the shell that has started this ends. */
+	signal(SIGHUP, SIG_IGN);
 	lock = provider_begin(PROVIDER_KVM);
 	irq_vm_keep_static_keys();
 	provider_end(lock);
+	irq_vm_outlive_tests();
 	for (;;)
 		pause();
 }

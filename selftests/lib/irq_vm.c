@@ -2,10 +2,13 @@
 /*
  * The virtual machine of irq_vm.h: guest loop, interrupt log, state.
  */
+#include <fcntl.h>
 #include <signal.h>
+#include <sys/prctl.h>
 
 #include "cpu_thread.h"
 #include "irq_vm.h"
+#include "tcg.h"
 
 #define UCALL_PORT		0x1000
 /* A vCPU that waits for a call says so here: a ucall takes three ioctls. */
@@ -182,6 +185,22 @@ struct irq_vm *irq_vm_keep_static_keys(void)
 	/* By software it is disabled after a reset. */
 	irq_vm_add_cpu(ivm, 1);
 	return ivm;
+}
+
+void irq_vm_outlive_tests(void)
+{
+	int null;
+
+	if (!is_tcg())
+		return;
+	prctl(PR_SET_PDEATHSIG, 0);
+	/* Nobody shall wait for the end of its output. */
+	null = open("/dev/null", O_RDWR);
+	dup2(null, STDIN_FILENO);
+	dup2(null, STDOUT_FILENO);
+	dup2(null, STDERR_FILENO);
+	for (;;)
+		pause();
 }
 
 void irq_vm_map_mmio(struct irq_vm *ivm, gpa_t gpa)

@@ -201,6 +201,12 @@ void __wrap_vm_create_irqchip(struct kvm_vm *vm);
  * would turn the keys on and off all the time have this VM beside their own.
  */
 struct irq_vm *irq_vm_keep_static_keys(void);
+/*
+ * For the process that has it, when the tests are over: its end turns the keys off,
+ * while others are about to end, too.  Where QEMU emulates the CPUs this does not
+ * return; the machine is switched off with that VM in it.
+ */
+void irq_vm_outlive_tests(void);
 
 /* Put the local APIC into xAPIC or x2APIC mode, software-enabled. */
 void cpu_enable_apic(struct irq_cpu *cpu, bool x2apic);
